@@ -1,0 +1,70 @@
+package replica
+
+import (
+	"errors"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/coord-kv/coord/op"
+)
+
+// apply hands one committed entry to the state machine and notes who is to be answered.
+func (c *Core) apply(e *raftpb.Entry) {
+	if c.fatal != nil {
+		return
+	}
+	if e.GetType() != raftpb.EntryNormal {
+		c.fail("entry %d changes the membership, which this version of coord does not know; run a newer one", e.GetIndex())
+		return
+	}
+	if e.GetIndex() != c.applied+1 {
+		panic("replica: an entry was applied out of order")
+	}
+	if len(e.GetData()) > 0 && !c.applyBatch(e) {
+		return
+	}
+	if c.isLeader() && e.GetTerm() == c.term && len(e.GetData()) > 0 {
+		c.requests.entryApplied()
+	}
+	if e.GetTerm() != c.appliedTerm {
+		c.requests.termApplied(e.GetTerm())
+	}
+	c.applied, c.appliedTerm = e.GetIndex(), e.GetTerm()
+	c.digests.record(c.applied)
+	c.cuts.applied(len(e.GetData()))
+	if c.isLeader() && !c.leading && e.GetTerm() == c.term {
+		c.leading = true
+		c.lives.lead()
+	}
+}
+
+func (c *Core) applyBatch(e *raftpb.Entry) bool {
+	batch, err := op.DecodeBatch(e.GetData())
+	var newer *op.FormatError
+	switch {
+	case errors.As(err, &newer):
+		c.fail("entry %d: %w; upgrade this member", e.GetIndex(), err)
+		return false
+	case err != nil:
+		c.fail("entry %d of the log is damaged although its checksum holds: %w", e.GetIndex(), err)
+		return false
+	}
+	done := c.machine.Apply(batch)
+	if len(done.Events) > 0 || c.machine.Zxid() > c.history.Current() {
+		c.history.Publish(done.Events, c.machine.Zxid())
+	}
+	for i, r := range batch.Requests {
+		if r.Tag.Member == c.cfg.Self && r.Tag.Boot == c.cfg.Boot {
+			c.requests.decided(r.Tag.Call, &done.Results[i])
+		}
+	}
+	for _, s := range done.Sessions {
+		c.lives.changed(s)
+	}
+	for _, r := range batch.Requests {
+		if x, ok := r.Op.(*op.Expire); ok {
+			c.lives.expired(x)
+		}
+	}
+	return true
+}

@@ -1,0 +1,133 @@
+package replica
+
+import (
+	"context"
+	"time"
+
+	"github.com/coord-kv/coord/op"
+	"github.com/coord-kv/coord/watch"
+)
+
+// errStopped answers what comes after the loop has ended.
+var errStopped = op.Errorf(op.Draining, "this member is stopping; ask another one")
+
+func (r *Replica) refusal() *op.Error {
+	select {
+	case <-r.done:
+		return errStopped
+	default:
+		return op.Errorf(op.Overloaded, "too much waits on this member; try again, or another member")
+	}
+}
+
+// notInTime says why a wait that the caller gave up was in vain.
+func (r *Replica) notInTime() *op.Error {
+	switch {
+	case r.leader.Load() == 0:
+		return op.Errorf(op.NoLeader, "no leader was known in time; a majority of the members must be up and reach each other")
+	case !r.pub.Load().Serving:
+		return op.Errorf(op.Starting, "this member has not caught up with the leader yet")
+	}
+	return op.Errorf(op.NoQuorum, "the leader didn't reach a majority of the members in time")
+}
+
+// Do proposes the request and waits until it is decided and applied on this member. When ctx ends first, the result's
+// error says whether the request surely has not been done (refused) or may have been (unknown).
+func (r *Replica) Do(ctx context.Context, req *op.Request) *op.Result {
+	ch := make(chan *op.Result, 1)
+	k := r.Start(req, func(res *op.Result) { ch <- res })
+	if k == nil {
+		return &op.Result{Err: r.refusal()}
+	}
+	select {
+	case res := <-ch:
+		return res
+	case <-ctx.Done():
+	case <-r.done:
+	}
+	return r.abandon(k, ch)
+}
+
+func (r *Replica) abandon(k *Call, ch chan *op.Result) *op.Result {
+	if k.Abandon() {
+		return &op.Result{Err: r.notInTime()}
+	}
+	select {
+	case res := <-ch:
+		return res
+	default:
+	}
+	return &op.Result{Err: unknown("no answer in time")}
+}
+
+// Start proposes the request and returns at once; done is called by the loop, so it must not block. It returns nil if
+// the request is refused because too much waits.
+func (r *Replica) Start(req *op.Request, done func(*op.Result)) *Call {
+	k := &Call{Request: req, Body: req.AppendBody(nil), Done: done}
+	if !r.inbox.put(k) {
+		return nil
+	}
+	return k
+}
+
+// Watch subscribes to events after from.
+func (r *Replica) Watch(f watch.Filter, from op.Zxid) (*watch.Stream, error) {
+	if !r.pub.Load().Serving {
+		return nil, op.Errorf(op.Starting, "this member has not caught up with the leader yet")
+	}
+	return r.history.Subscribe(f, from)
+}
+
+// KeepAlive gives a sign of life of the session and waits until a leader has confirmed it: from then on the session is
+// safe for its timeout, counted from when KeepAlive was called.
+func (r *Replica) KeepAlive(ctx context.Context, id op.SessionID) error {
+	ch := make(chan error, 1)
+	if !r.inbox.put(&KeepAlive{Session: id, Done: func(err error) { ch <- err }}) {
+		return r.refusal()
+	}
+	select {
+	case err := <-ch:
+		return err
+	case <-ctx.Done():
+		return r.notInTime()
+	case <-r.done:
+		return errStopped
+	}
+}
+
+// Touch gives a sign of life of the session and doesn't wait.
+func (r *Replica) Touch(id op.SessionID) { r.inbox.put(&KeepAlive{Session: id}) }
+
+// TimeLeft returns how long the session has to live unless it gives another sign of life, as the leader counts.
+func (r *Replica) TimeLeft(ctx context.Context, id op.SessionID) (time.Duration, error) {
+	type answer struct {
+		left time.Duration
+		err  error
+	}
+	ch := make(chan answer, 1)
+	if !r.inbox.put(&TimeLeft{Session: id, Done: func(d time.Duration, err error) { ch <- answer{d, err} }}) {
+		return 0, r.refusal()
+	}
+	select {
+	case a := <-ch:
+		return a.left, a.err
+	case <-ctx.Done():
+		return 0, r.notInTime()
+	case <-r.done:
+		return 0, errStopped
+	}
+}
+
+// Status returns what the member knows of itself and the cluster.
+func (r *Replica) Status() op.Status {
+	ch := make(chan op.Status, 1)
+	if !r.inbox.putWait(func(c *Core) { ch <- c.Status() }) {
+		return op.Status{Reason: errStopped.Detail}
+	}
+	select {
+	case s := <-ch:
+		return s
+	case <-r.done:
+		return op.Status{Reason: errStopped.Detail}
+	}
+}

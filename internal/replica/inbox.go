@@ -1,0 +1,81 @@
+package replica
+
+import "sync"
+
+// maxInbox is how many inputs may wait for the loop. Clients beyond it are refused; streams of other members wait,
+// because a frame that is dropped in the middle of a stream would break its order.
+const maxInbox = 1 << 16
+
+// inbox hands inputs to the loop: one mutex, one slice, swapped whole, so that everything that waited is one batch.
+type inbox struct {
+	mu     sync.Mutex
+	room   sync.Cond // signalled when the loop has taken everything
+	items  []any
+	spare  []any
+	closed bool
+	wake   chan struct{} // has room for one
+}
+
+func (b *inbox) init() {
+	b.room.L = &b.mu
+	b.wake = make(chan struct{}, 1)
+}
+
+// put adds an input without waiting; false means that there is no room or no loop any more.
+func (b *inbox) put(in any) bool {
+	b.mu.Lock()
+	ok := !b.closed && len(b.items) < maxInbox
+	if ok {
+		b.items = append(b.items, in)
+	}
+	b.mu.Unlock()
+	if ok {
+		b.signal()
+	}
+	return ok
+}
+
+// putWait adds an input, waiting for room; false means that there is no loop any more.
+func (b *inbox) putWait(in any) bool {
+	b.mu.Lock()
+	for !b.closed && len(b.items) >= maxInbox {
+		b.room.Wait()
+	}
+	ok := !b.closed
+	if ok {
+		b.items = append(b.items, in)
+	}
+	b.mu.Unlock()
+	if ok {
+		b.signal()
+	}
+	return ok
+}
+
+func (b *inbox) signal() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take returns everything that waits. The slice is valid until the next take.
+func (b *inbox) take() []any {
+	b.mu.Lock()
+	items := b.items
+	clear(b.spare)
+	b.items, b.spare = b.spare[:0], items
+	b.room.Broadcast()
+	b.mu.Unlock()
+	return items
+}
+
+func (b *inbox) close() []any {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	b.room.Broadcast()
+	items := b.items
+	b.items = nil
+	return items
+}
