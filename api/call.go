@@ -1,0 +1,374 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/coord-kv/coord/fsm"
+	"github.com/coord-kv/coord/op"
+)
+
+// call is one request on its way through the door. It belongs to the goroutine that serves the request.
+type call struct {
+	s       *Server
+	w       http.ResponseWriter
+	r       *http.Request
+	id      string
+	route   *route
+	arg     string // the node's path, or the {id}
+	q       query
+	body    []byte
+	held    int64 // bytes of it that are counted in Server.bodies
+	auth    []op.Identity
+	keyed   bool // the request carries an idempotency key
+	tested  bool // its conditions have been read
+	waited  time.Duration
+	replied bool
+	broken  bool // the answer had begun when it failed
+}
+
+// serveHTTP takes a request through what all requests have in common.
+func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
+	start := s.now()
+	c := &call{s: s, w: w, r: r, id: s.ids + "-" + strconv.FormatUint(s.lastID.Add(1), 10)}
+	s.metrics.inFlight.Inc()
+	defer s.metrics.inFlight.Dec()
+	c.setCommonHeaders()
+	err := c.run()
+	code := c.finish(err)
+	s.metrics.RequestDone(HTTP, c.routeName(), code, s.now().Sub(start)-c.waited)
+	if c.broken {
+		panic(http.ErrAbortHandler) // which net/http takes as: close the connection
+	}
+}
+
+func (c *call) setCommonHeaders() {
+	h := c.w.Header()
+	h["Coord-Served-By"] = c.s.servedBy
+	h["X-Content-Type-Options"] = noSniff
+	h["Cache-Control"] = noCache
+	if leader := c.s.leaderName(); leader != "" {
+		h["Coord-Leader"] = []string{leader}
+	}
+	if c.s.isDraining() {
+		h["Connection"] = []string{"close"}
+	}
+}
+
+// Values of headers that never change are shared between answers; net/http only reads them.
+var (
+	noSniff  = []string{"nosniff"}
+	noCache  = []string{"no-cache"}
+	jsonType = []string{"application/json"}
+)
+
+func (c *call) routeName() string {
+	if c.route == nil {
+		return "none"
+	}
+	return c.route.name
+}
+
+// run does what is asked. A panic is an error inside of coord: it ends this request and no other.
+func (c *call) run() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.s.log.Error("panic in a request", "request", c.id, "op", c.routeName(), "panic", p, "stack", string(debug.Stack()))
+			err = errPanic
+		}
+	}()
+	if err := c.admit(); err != nil {
+		return err
+	}
+	if err := c.find(); err != nil {
+		return err
+	}
+	if c.r.Method == http.MethodOptions {
+		return nil
+	}
+	if c.q, err = parseQuery(c.r.URL.RawQuery); err != nil {
+		return err
+	}
+	c.checkHeaders()
+	if err := c.authenticate(); err != nil {
+		return err
+	}
+	if !c.route.uncounted {
+		defer c.s.requests.Add(-1)
+		if c.s.requests.Add(1) > int64(c.s.limits.Requests) {
+			return c.overloaded("as many requests are being served as this member takes at once")
+		}
+	}
+	defer func() { c.s.bodies.Add(-c.held) }()
+	if err := c.readBody(); err != nil {
+		return err
+	}
+	return c.route.serve(c)
+}
+
+// overloaded returns the error of a request that is refused because too much is going on.
+func (c *call) overloaded(why string) error {
+	c.s.metrics.rejected.WithLabelValues("overload").Inc()
+	return op.Errorf(op.Overloaded, "%s", why)
+}
+
+var errPanic = errors.New("panic")
+
+// finish answers an error and returns the code for the metrics.
+func (c *call) finish(err error) op.Code {
+	if err == nil {
+		return op.OK
+	}
+	e := unwrap(err).what
+	level := slog.LevelDebug
+	if e.Code == op.Internal {
+		level = slog.LevelError
+	}
+	c.s.log.Log(c.r.Context(), level, "a request failed", "request", c.id, "op", c.routeName(), "code", e.Code.String(), "error", err)
+	if c.broken = c.replied; c.broken {
+		return e.Code
+	}
+	return c.writeProblem(err)
+}
+
+// admit refuses what is not meant for this server or is too much for it.
+func (c *call) admit() error {
+	if !c.s.hosts.allows(c.r) {
+		return statusError(http.StatusMisdirectedRequest, op.Denied,
+			"this server is not %.256q; if it should be, add the name to its allowed hosts", hostOnly(c.r.Host))
+	}
+	if err := c.s.origins.Check(c.r); err != nil {
+		return op.Errorf(op.Denied, "a page of another origin may not change anything here: %s", err)
+	}
+	return nil
+}
+
+// find finds the route. OPTIONS asks for what there is to do.
+func (c *call) find() error {
+	rt, arg, err := c.s.router.find(c.r.Method, sentPath(c.r.URL))
+	e, ok := errors.AsType[*httpError](err)
+	if ok && e.allow != "" {
+		c.w.Header().Set("Allow", e.allow+", OPTIONS")
+		if c.r.Method == http.MethodOptions {
+			c.w.WriteHeader(http.StatusNoContent)
+			return nil
+		}
+	}
+	c.route, c.arg = rt, arg
+	return err
+}
+
+// readBody reads the whole body, so that net/http sees when the sender goes away.
+func (c *call) readBody() error {
+	if c.r.ContentLength == 0 || c.r.Body == http.NoBody {
+		return nil
+	}
+	limit, err := c.bodyLimit()
+	if err != nil {
+		return err
+	}
+	if c.r.ContentLength > limit {
+		return tooLarge(c.r.ContentLength, limit)
+	}
+	c.body, err = c.readAll(limit)
+	return err
+}
+
+// bodyLimit returns how long the body may be, and an error if it can't be read at all.
+func (c *call) bodyLimit() (int64, error) {
+	if enc := c.r.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
+		return 0, statusError(http.StatusUnsupportedMediaType, op.BadRequest, "the body is encoded as %.64q; send it as it is", enc)
+	}
+	if strings.HasPrefix(c.r.Header.Get("Content-Type"), "multipart/") {
+		return 0, statusError(http.StatusUnsupportedMediaType, op.BadRequest,
+			"the body is multipart; send the bytes alone, with curl --data-binary instead of -F")
+	}
+	limit := c.s.stateLimits(c.r.Context()).RequestBytes
+	switch c.route.body {
+	case noBody:
+		return 0, op.Errorf(op.BadRequest, "%s has no body here", c.r.Method)
+	case jsonBody:
+		limit *= 2 // escapes and base64
+	}
+	return limit, nil
+}
+
+// readAll reads the body within BodyTimeout. The deadline is taken back: net/http reads on to see the sender go away.
+func (c *call) readAll(limit int64) ([]byte, error) {
+	rc := http.NewResponseController(c.w)
+	rc.SetReadDeadline(time.Now().Add(c.s.limits.BodyTimeout))
+	body, err := io.ReadAll(meteredBody{c, http.MaxBytesReader(c.w, c.r.Body, limit)})
+	if err != nil {
+		return nil, c.bodyError(err)
+	}
+	rc.SetReadDeadline(time.Time{})
+	return body, nil
+}
+
+// meteredBody counts what has come of a body against what all requests together may hold. What was only announced
+// doesn't count, so that somebody who announces much and sends little takes nothing away from others.
+type meteredBody struct {
+	c *call
+	r io.Reader
+}
+
+func (m meteredBody) Read(p []byte) (int, error) {
+	n, err := m.r.Read(p)
+	m.c.held += int64(n)
+	if m.c.s.bodies.Add(int64(n)) > m.c.s.limits.BodyBytes {
+		return n, errNoRoom
+	}
+	return n, err
+}
+
+var errNoRoom = errors.New("no room for the body")
+
+func (c *call) bodyError(err error) error {
+	if e, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return tooLarge(e.Limit+1, e.Limit)
+	}
+	if errors.Is(err, errNoRoom) {
+		return c.overloaded("the bodies of other requests take up all the room")
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return statusError(http.StatusRequestTimeout, op.Timeout, "the body did not come in time")
+	}
+	return op.Errorf(op.BadRequest, "the body could not be read: %s", err)
+}
+
+func tooLarge(have, limit int64) error {
+	return &op.Error{Code: op.TooLarge, Have: have, Limit: limit}
+}
+
+// respond writes the whole answer.
+func (c *call) respond(status int, contentType string, body []byte) {
+	c.write(status, []string{contentType}, body)
+}
+
+// respondBytes writes an answer that is JSON already.
+func (c *call) respondBytes(status int, body []byte) { c.write(status, jsonType, body) }
+
+func (c *call) respondJSON(status int, v any) { c.write(status, jsonType, marshal(v)) }
+
+func (c *call) write(status int, contentType []string, body []byte) {
+	c.replied = true
+	h := c.w.Header()
+	h["Content-Type"] = contentType
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	c.w.WriteHeader(status)
+	c.w.Write(body)
+}
+
+// withTimeout returns the request's context, ended after RequestTimeout.
+func (c *call) withTimeout() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(c.r.Context(), c.s.limits.RequestTimeout)
+}
+
+// view returns a state that is as fresh as the caller asks, and says in the answer's headers how fresh that is. Everything
+// in the query must have been taken.
+func (c *call) view() (*fsm.View, error) {
+	o := c.readOptions()
+	if len(c.r.Header["Coord-Fencing-Token"]) > 0 {
+		c.q.faults.add("Coord-Fencing-Token", "guards writes only")
+	}
+	if err := c.q.done(); err != nil {
+		return nil, err
+	}
+	v, info, err := c.viewAt(o)
+	if err == nil {
+		c.setFreshness(info)
+	}
+	return v, err
+}
+
+func (c *call) viewAt(o op.ReadOptions) (*fsm.View, op.ReadInfo, error) {
+	ctx, cancel := c.r.Context(), context.CancelFunc(func() {})
+	if o.Level != op.Eventual || o.MinZxid > 0 {
+		ctx, cancel = c.withTimeout()
+	}
+	defer cancel()
+	v, info, err := c.s.backend.View(ctx, o)
+	if err != nil {
+		return nil, info, readError(err)
+	}
+	c.s.metrics.ReadDone(info, c.s.leaderName() == c.s.name)
+	return v, info, nil
+}
+
+// readError makes an error of coord's out of the end of a wait.
+func readError(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return op.Errorf(op.Timeout, "no state was fresh enough in time")
+	}
+	return err
+}
+
+// do has o decided in the name of the caller, behind the fence that the caller asks for. Everything in the query must
+// have been taken.
+func (c *call) do(o op.Op) (*op.Result, error) {
+	session, err := c.session()
+	if err != nil {
+		return nil, err
+	}
+	return c.propose(session, o)
+}
+
+func (c *call) propose(session op.SessionID, o op.Op) (*op.Result, error) {
+	key, checks := c.key(session), c.fence()
+	c.refuseConditions()
+	if len(checks) > 0 && !o.Verb().InTxn() && o.Verb() != op.VerbTxn {
+		c.q.faults.add("Coord-Fencing-Token", "can't guard this")
+	}
+	if err := c.q.done(); err != nil {
+		return nil, err
+	}
+	c.keyed = key != nil
+	ctx, cancel := c.withTimeout()
+	defer cancel()
+	if c.keyed {
+		window := c.s.stateLimits(ctx).KeyWindow
+		c.w.Header()["Coord-Idempotency-Window"] = []string{strconv.FormatInt(int64(window/time.Second), 10)}
+	}
+	res := c.s.backend.Do(ctx, &op.Request{Session: session, Key: key, Auth: c.auth, Op: fenced(checks, o)})
+	if res.Err != nil {
+		return nil, located(c.withCurrent(res), o, len(checks))
+	}
+	c.setZxid(res.Zxid)
+	return unfenced(len(checks), o, res), nil
+}
+
+// withCurrent adds the node that exists already to a node_exists error, if the caller may read it: this member has
+// applied the decision, so its own state has the node, unless that has gone again.
+func (c *call) withCurrent(res *op.Result) *op.Result {
+	if res.Err.Code != op.NodeExists || res.Err.Stat != nil {
+		return res
+	}
+	v, err := c.viewFor(op.Eventual)
+	if err != nil {
+		return res
+	}
+	out, e := *res, *res.Err
+	e.Stat = v.Read(&op.Exists{Path: e.Path}, c.auth).Stat
+	out.Err = &e
+	return &out
+}
+
+// explain says in words what an error of that code means in a request that knows more of it.
+func explain(err error, code op.Code, format string, args ...any) error {
+	e, ok := errors.AsType[*op.Error](err)
+	if !ok || e.Code != code || e.Detail != "" {
+		return err
+	}
+	out := *e
+	out.Detail = fmt.Sprintf(format, args...)
+	return &out
+}
