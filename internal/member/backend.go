@@ -1,0 +1,100 @@
+package member
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/coord-kv/coord/fsm"
+	"github.com/coord-kv/coord/internal/peer"
+	"github.com/coord-kv/coord/internal/replica"
+	"github.com/coord-kv/coord/op"
+	"github.com/coord-kv/coord/watch"
+)
+
+// What doors ask of a member. Until the member knows its cluster all of it is refused.
+
+func (m *Member) running() (*replica.Replica, error) {
+	if r := m.replica.Load(); r != nil {
+		return r, nil
+	}
+	return nil, op.Errorf(op.Starting, "this member waits for the others of a new cluster, or loads its data")
+}
+
+// Do has a request decided; see replica.Replica.Do.
+func (m *Member) Do(ctx context.Context, req *op.Request) *op.Result {
+	r, err := m.running()
+	if err != nil {
+		return &op.Result{Err: err.(*op.Error)}
+	}
+	return r.Do(ctx, req)
+}
+
+// View returns a state that is as fresh as o asks; see replica.Replica.View.
+func (m *Member) View(ctx context.Context, o op.ReadOptions) (*fsm.View, op.ReadInfo, error) {
+	r, err := m.running()
+	if err != nil {
+		return nil, op.ReadInfo{}, err
+	}
+	return r.View(ctx, o)
+}
+
+// Watch returns the changes after from that match f.
+func (m *Member) Watch(f watch.Filter, from op.Zxid) (*watch.Stream, error) {
+	r, err := m.running()
+	if err != nil {
+		return nil, err
+	}
+	return r.Watch(f, from)
+}
+
+// KeepAlive gives a sign of life of a session and waits until it is confirmed.
+func (m *Member) KeepAlive(ctx context.Context, id op.SessionID) error {
+	r, err := m.running()
+	if err != nil {
+		return err
+	}
+	return r.KeepAlive(ctx, id)
+}
+
+// TimeLeft returns how long a session has to live, as the leader counts.
+func (m *Member) TimeLeft(ctx context.Context, id op.SessionID) (time.Duration, error) {
+	r, err := m.running()
+	if err != nil {
+		return 0, err
+	}
+	return r.TimeLeft(ctx, id)
+}
+
+// Status returns what the member knows of itself and its cluster.
+func (m *Member) Status() op.Status {
+	s := op.Status{Member: m.id, Boot: m.boot, Staleness: -1, Reason: "waiting for the other members of a new cluster, or loading data"}
+	if r := m.replica.Load(); r != nil {
+		s = r.Status()
+		s.Cluster = m.intro.Load().Cluster
+	}
+	s.Name, s.Uptime = m.cfg.Name, time.Since(m.began)
+	st := m.store.Stats()
+	s.LogBytes, s.CheckpointBytes, s.FreeBytes = st.Log.Bytes, st.Checkpoint, m.disk.Free()
+	m.describe(s.Members)
+	return s
+}
+
+// describe adds names, addresses and what the streams know.
+func (m *Member) describe(members []op.MemberStatus) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	stats := m.network.Stats()
+	for i := range members {
+		s := &members[i]
+		s.Name = m.peers[s.ID].Name
+		if j := slices.IndexFunc(m.cfg.Members, func(p peer.Member) bool { return p.Name == s.Name }); j >= 0 {
+			s.PeerAddr = m.cfg.Members[j].Addr
+		}
+		s.Up = s.Self
+		if j := slices.IndexFunc(stats.Peers, func(p peer.PeerStats) bool { return p.ID == s.ID }); j >= 0 {
+			p := stats.Peers[j]
+			s.Up, s.RTT, s.Sent, s.Received, s.Dropped = p.Up, p.RTT, p.SentBytes, p.ReceivedBytes, p.Drops
+		}
+	}
+}
