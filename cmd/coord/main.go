@@ -1,0 +1,75 @@
+// Command coord is a coordination service and its client in one binary.
+//
+//	coord dev      a service for development, in one process
+//	coord serve    one member of a cluster
+//
+// Ports, unless told otherwise: 7070 for HTTP (API, metrics, health), 7071 for the other members. A member keeps
+// everything in its data directory and writes logs to standard error. Exit codes are listed by `coord help exit-codes`.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := Run(ctx, os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr})
+	stop()
+	os.Exit(code)
+}
+
+// Run executes one command line and returns its exit code. It is main without the process, for tests.
+func Run(ctx context.Context, args []string, io stdio) int {
+	root := newRoot(io)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	var e *exitError
+	if !errors.As(err, &e) {
+		e = &exitError{code: exitUsage, err: err, next: "coord help"}
+	}
+	e.print(io.err)
+	return e.code
+}
+
+// Exit codes of every command that doesn't run another program.
+const (
+	exitOK          = 0
+	exitOther       = 1
+	exitUsage       = 2
+	exitNotFound    = 3
+	exitConflict    = 4
+	exitUnavailable = 5
+	exitDenied      = 6
+	exitHistoryGone = 7
+	exitDisk        = 74 // serve, dev: a write to the data directory failed (EX_IOERR)
+	exitDamaged     = 65 // serve, dev: the data directory is damaged or not this member's (EX_DATAERR)
+)
+
+// exitError is an error with its exit code, its reason and what to do next. It prints as three lines at the most.
+type exitError struct {
+	code int
+	err  error
+	why  string
+	next string
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+func (e *exitError) print(w interface{ Write([]byte) (int, error) }) {
+	fmt.Fprintf(w, "coord: %v\n", e.err)
+	if e.why != "" {
+		fmt.Fprintln(w, e.why)
+	}
+	if e.next != "" {
+		fmt.Fprintf(w, "see: %s\n", e.next)
+	}
+}

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/coord-kv/coord/api"
+	"github.com/coord-kv/coord/internal/member"
+	"github.com/coord-kv/coord/internal/peer"
+	"github.com/coord-kv/coord/internal/storage"
+)
+
+// drainTime is how long a stopping member waits for its successor.
+const drainTime = 5 * time.Second
+
+// server is one or several members of a cluster in this process, with their doors.
+type server struct {
+	log     *slog.Logger
+	hosts   []string
+	origins []string
+	members []memberSpec
+	ready   func() // called once all doors are open; nil for nothing
+}
+
+// memberSpec is one member to be run.
+type memberSpec struct {
+	name, dir string
+	memory    bool
+	listen    string       // for clients
+	peers     net.Listener // for other members; nil if there are none
+	list      []peer.Member
+}
+
+// run serves until ctx ends, then stops from the outside in: doors refuse new work, leadership goes to another member,
+// what is under way is finished, and the members stop.
+func (s *server) run(ctx context.Context) error {
+	var running []*running
+	for _, spec := range s.members {
+		r, err := s.open(spec)
+		if err != nil {
+			for _, r := range running {
+				r.close()
+			}
+			return explain(err)
+		}
+		running = append(running, r)
+	}
+	life, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, life := errgroup.WithContext(life)
+	for _, r := range running {
+		g.Go(func() error { return r.member.Run(life) })
+	}
+	g.Go(func() error {
+		defer stop()
+		return s.serveDoors(ctx, life, running)
+	})
+	if s.ready != nil {
+		s.ready()
+	}
+	return explain(g.Wait())
+}
+
+// serveDoors serves clients until ctx ends, or a member fails, which ends life.
+func (s *server) serveDoors(ctx, life context.Context, all []*running) error {
+	doors, closeDoors := context.WithCancel(life)
+	defer closeDoors()
+	var g errgroup.Group
+	for _, r := range all {
+		g.Go(func() error { return r.door.Serve(doors, r.listener) })
+	}
+	select {
+	case <-ctx.Done():
+	case <-life.Done():
+	}
+	for _, r := range all {
+		r.door.StartDraining()
+	}
+	if len(all) == 1 && life.Err() == nil { // members of one process stop together: nobody takes over
+		s.handOver(life, all[0])
+	}
+	closeDoors()
+	return g.Wait()
+}
+
+func (s *server) handOver(ctx context.Context, r *running) {
+	ctx, cancel := context.WithTimeout(ctx, drainTime)
+	defer cancel()
+	if err := r.member.HandOver(ctx); err != nil {
+		s.log.Warn("stopping as leader", "err", err)
+	}
+}
+
+// running is a member and its door.
+type running struct {
+	member   *member.Member
+	door     *api.Server
+	listener net.Listener
+}
+
+func (s *server) open(spec memberSpec) (*running, error) {
+	ln, err := net.Listen("tcp", spec.listen)
+	if err != nil {
+		return nil, err
+	}
+	log := s.log
+	if len(s.members) > 1 {
+		log = log.With("member", spec.name)
+	}
+	metrics := api.NewMetrics()
+	m, err := member.Open(member.Config{
+		Name: spec.name, Dir: spec.dir, Memory: spec.memory, Members: spec.list, Listener: spec.peers,
+		Logger: log, Observe: observer{metrics},
+	})
+	if err != nil {
+		ln.Close()
+		return nil, err
+	}
+	door, err := api.New(api.Config{
+		Backend: m, Name: spec.name, Version: buildVersion(), Logger: log, Metrics: metrics,
+		AllowedHosts: s.hosts, AllowedOrigins: s.origins,
+	})
+	if err != nil {
+		ln.Close()
+		return nil, errors.Join(err, m.Close())
+	}
+	return &running{m, door, ln}, nil
+}
+
+func (r *running) close() {
+	r.listener.Close()
+	r.member.Close()
+}
+
+// observer tells the metrics what a replica has done.
+type observer struct{ metrics *api.Metrics }
+
+func (o observer) SyncDone(d time.Duration) { o.metrics.SyncDone(d) }
+
+func (o observer) CheckpointDone(what string, d time.Duration, err error) {
+	o.metrics.CheckpointDone(api.SnapshotOp(what), d, err)
+}
+
+// explain gives an error its exit code and the next thing to do.
+func explain(err error) error {
+	var corrupt *storage.CorruptError
+	var refused *storage.RefusedError
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, syscall.EADDRINUSE):
+		return &exitError{code: exitOther, err: err, why: "another process listens there; stop it, or choose another port", next: "coord dev --help"}
+	case errors.Is(err, storage.ErrDisk):
+		return &exitError{code: exitDisk, err: err, why: "nobody knows what that write left on the disk, so this member stops; check the disk, then start it again"}
+	case errors.As(err, &corrupt), errors.As(err, &refused):
+		return &exitError{code: exitDamaged, err: err}
+	}
+	return &exitError{code: exitOther, err: fmt.Errorf("%w", err)}
+}
