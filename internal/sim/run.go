@@ -1,0 +1,152 @@
+package sim
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/coord-kv/coord/internal/check"
+	"github.com/coord-kv/coord/op"
+)
+
+// Report is what came of a run.
+type Report struct {
+	Profile Profile
+	Count   Counters
+	Trace   uint64 // hash of everything that happened
+	Lines   int
+	Failed  error // what must not happen and did, nil if all is well
+}
+
+// What a healed cluster may take, in simulated time.
+const (
+	recoveryBound = 30 * time.Second
+	expiryBound   = 5 * time.Second
+	restTime      = 25 * time.Second // for sessions to end and watchers to catch up
+)
+
+// Run plays the history of a profile and judges it. The trace is written to out, unless that is nil. Randomness that
+// raft draws from crypto/rand is the caller's to seed.
+func Run(p Profile, out io.Writer) Report {
+	w := newWorld(p, out)
+	defer func() {
+		for _, t := range w.tasks {
+			t.stop()
+		}
+	}()
+	w.populate()
+	w.run(p.Active, nil)
+	w.calm()
+	w.recover()
+	w.finish()
+	r := Report{Profile: p, Count: w.count, Trace: w.trace.sum.Sum64(), Lines: w.trace.lines, Failed: w.failed}
+	for _, c := range check.Checkers() {
+		if r.Failed != nil {
+			break
+		}
+		if err := c.Check(w.history); err != nil {
+			r.Failed = fmt.Errorf("%s: %w", c.Name, err)
+		}
+	}
+	return r
+}
+
+func (w *world) populate() {
+	r := rand.New(rand.NewPCG(w.profile.Seed, 1))
+	for i := range w.profile.Members {
+		m := &member{w: w, index: i, id: r.Uint64() | 1, entries: map[uint64]*raftpb.Entry{}, drift: (r.Float64() - 0.5) / 5000}
+		m.disk = newDisk(w)
+		w.members = append(w.members, m)
+	}
+	w.net.connect(w.members)
+	for _, m := range w.members {
+		w.after(w.between(0, 100*time.Millisecond), m.start)
+	}
+	w.spawn(func(t *task) {
+		c := w.newClient(t, 0)
+		for {
+			res := c.write(&op.Request{Op: &op.Create{Path: "/queue"}})
+			if res != nil && (res.Err == nil || res.Err.Code == op.NodeExists) {
+				return
+			}
+			c.move()
+		}
+	})
+	for id := range w.profile.Clients {
+		w.spawn(func(t *task) { w.newClient(t, 1+3*id).wander() })
+		w.spawn(func(t *task) { w.newClient(t, 2+3*id).hold() })
+		if id < 2 {
+			w.spawn(func(t *task) { w.newClient(t, 3+3*id).follow() })
+		}
+	}
+	w.spawn(w.trouble)
+}
+
+// recover waits for the members to agree, and probes them.
+func (w *world) recover() {
+	rec := &w.history.Recovery
+	rec.Bound, rec.Expiry = recoveryBound, expiryBound
+	w.run(w.now+recoveryBound, w.equal)
+	if !w.equal() {
+		return
+	}
+	rec.Equal = w.moment()
+	for i, m := range w.members {
+		w.spawn(func(t *task) {
+			c := &client{task: t, id: 1000 + i, at: m}
+			if res := c.write(&op.Request{Op: &op.Create{Path: fmt.Sprintf("/probe%d", i)}}); res != nil && res.Err == nil {
+				rec.Probed = w.moment()
+			}
+		})
+	}
+	w.run(w.now+restTime, nil)
+}
+
+// equal reports whether all members live, know the same leader, and have applied the same.
+func (w *world) equal() bool {
+	first := w.members[0].life
+	for _, m := range w.members {
+		l := m.life
+		if l == nil || first == nil || l.core.Leader() == 0 || l.core.Leader() != first.core.Leader() || l.core.Applied() != first.core.Applied() || l.turning {
+			return false
+		}
+	}
+	return true
+}
+
+// finish records how the members ended.
+func (w *world) finish() {
+	h := w.history
+	h.Recovery.End = w.moment()
+	w.count.Decisions = len(h.Log)
+	for _, m := range w.members {
+		if m.life == nil {
+			continue
+		}
+		s := m.life.core.Machine()
+		f := check.Final{Member: m.id, Index: m.life.core.Applied(), Zxid: s.Zxid()}
+		for after, more := "", true; more && w.failed == nil; {
+			res := s.Read(&op.Subtree{Path: "/", After: after}, []op.Identity{{Scheme: "super"}})
+			if more = res.More && len(res.Nodes) > 0; more {
+				after = res.Nodes[len(res.Nodes)-1].Path
+			}
+			f.Nodes = append(f.Nodes, res.Nodes...)
+		}
+		for s := range s.Sessions(0) {
+			f.Sessions = append(f.Sessions, s.ID)
+		}
+		h.Finals = append(h.Finals, f)
+	}
+	for _, e := range h.Log {
+		if b, err := op.DecodeBatch(e.Data); len(e.Data) > 0 && err == nil {
+			for _, r := range b.Requests {
+				if r.Op.Verb() == op.VerbExpire {
+					w.count.Expired++
+				}
+			}
+		}
+	}
+}
