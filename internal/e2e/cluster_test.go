@@ -1,0 +1,168 @@
+// Package e2e tests the real binary from outside: processes, files, sockets, signals.
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var binary string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "coord-e2e")
+	if err != nil {
+		panic(err)
+	}
+	binary = filepath.Join(dir, "coord")
+	build := exec.Command("go", "build", "-o", binary, "github.com/coord-kv/coord/cmd/coord")
+	build.Stderr = os.Stderr
+	if err := build.Run(); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// cluster is so many members as processes, on ports of their own.
+type cluster struct {
+	t       *testing.T
+	members []*process
+}
+
+// process is one member.
+type process struct {
+	name, dir   string
+	http, peers string
+	list        string
+	log         *bytes.Buffer
+	cmd         *exec.Cmd
+}
+
+func startCluster(t *testing.T, n int) *cluster {
+	c := &cluster{t: t}
+	var list []string
+	for i := range n {
+		p := &process{name: fmt.Sprintf("n%d", i+1), http: freeAddr(t), peers: freeAddr(t), log: new(bytes.Buffer)}
+		p.dir = filepath.Join(t.TempDir(), p.name)
+		list = append(list, p.name+"="+p.peers)
+		c.members = append(c.members, p)
+	}
+	for _, p := range c.members {
+		p.list = strings.Join(list, ",")
+		c.start(p)
+	}
+	t.Cleanup(c.stop)
+	for _, p := range c.members {
+		c.waitReady(p)
+	}
+	return c
+}
+
+func freeAddr(t *testing.T) string {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
+func (c *cluster) start(p *process) {
+	p.cmd = exec.Command(binary, "serve", "--name", p.name, "--data-dir", p.dir, "--listen", p.http,
+		"--peer-listen", p.peers, "--cluster", p.list, "--log-level", "info")
+	p.cmd.Stderr = p.log
+	if err := p.cmd.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// kill ends the process at once, wherever it is.
+func (p *process) kill() {
+	p.cmd.Process.Kill()
+	p.cmd.Wait()
+}
+
+// terminate asks the process to stop and returns its exit code.
+func (p *process) terminate() int {
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	p.cmd.Wait()
+	return p.cmd.ProcessState.ExitCode()
+}
+
+func (c *cluster) stop() {
+	for _, p := range c.members {
+		p.kill()
+		if c.t.Failed() {
+			c.t.Logf("log of %s:\n%s", p.name, tail(p.log.String(), 4000))
+		}
+	}
+}
+
+func tail(s string, n int) string { return s[max(0, len(s)-n):] }
+
+func (c *cluster) waitReady(p *process) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), 30*time.Second)
+	defer cancel()
+	for {
+		if code, _, _ := p.do(ctx, "GET", "/readyz", "", nil); code == 200 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			c.t.Fatalf("%s is not ready", p.name)
+		case <-time.After(20 * time.Millisecond): // between questions to another process
+		}
+	}
+}
+
+// do sends one request. A code of 0 means that there was no answer.
+func (p *process) do(ctx context.Context, method, path, body string, header map[string]string) (int, string, http.Header) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+p.http+path, strings.NewReader(body))
+	if err != nil {
+		panic(err)
+	}
+	for k, v := range header {
+		req.Header.Set(k, v)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, err.Error(), nil
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, err.Error(), nil
+	}
+	return resp.StatusCode, string(text), resp.Header
+}
+
+// leader returns the member that leads, as any live one says.
+func (c *cluster) leader() *process {
+	ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
+	defer cancel()
+	for ctx.Err() == nil {
+		for _, p := range c.members {
+			_, text, _ := p.do(ctx, "GET", "/v1/cluster", "", nil)
+			for _, q := range c.members {
+				if strings.Contains(text, `"leader":"`+q.name+`"`) {
+					return q
+				}
+			}
+		}
+	}
+	c.t.Fatal("nobody knows a leader")
+	return nil
+}
