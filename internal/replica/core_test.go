@@ -224,8 +224,7 @@ func TestCutOffReadWaits(t *testing.T) {
 	c.drop = func(e envelope) bool { return (e.from == 1) != (e.m.To == 1) }
 	var got *fsm.View
 	c.cores[1].Read(&Read{Done: func(v *fsm.View, _ op.ReadInfo, err error) { got = v }})
-	c.ticks(25) // the others elect
-	c.do(c.other(1), &op.Set{Path: "/x", Data: []byte("new"), If: op.Always})
+	c.do(c.another(1), &op.Set{Path: "/x", Data: []byte("new"), If: op.Always})
 	if got != nil {
 		t.Fatal("a cut off leader answered a linearizable read")
 	}
@@ -236,11 +235,16 @@ func TestCutOffReadWaits(t *testing.T) {
 	}
 }
 
-func (c *cluster) other(not uint64) uint64 {
-	for _, id := range c.ids() {
-		if id != not && c.cores[id].isLeader() {
-			return id
+// another lets time pass until a member other than not leads. Raft draws its election timeouts at random, and two
+// candidates may split a vote, so the number of ticks has no bound, only a number that is never reached.
+func (c *cluster) another(not uint64) uint64 {
+	for range 1000 {
+		for _, id := range c.ids() {
+			if id != not && c.cores[id].isLeader() {
+				return id
+			}
 		}
+		c.ticks(1)
 	}
 	c.t.Fatal("nobody else leads")
 	return 0
