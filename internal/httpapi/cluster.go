@@ -1,0 +1,32 @@
+package httpapi
+
+import "context"
+
+// What one endpoint says of itself is asked for once, there alone: that it doesn't answer is what one wants to know.
+
+// Cluster asks one endpoint what it knows.
+func (c *Client) Cluster(ctx context.Context, endpoint string) (*Cluster, error) {
+	return decode[Cluster](c.ask(ctx, endpoint, "/v1/cluster"))
+}
+
+// Version asks one endpoint what runs there.
+func (c *Client) Version(ctx context.Context, endpoint string) (*Version, error) {
+	return decode[Version](c.ask(ctx, endpoint, "/version"))
+}
+
+// Ready asks one endpoint whether requests should be sent there.
+func (c *Client) Ready(ctx context.Context, endpoint string) error {
+	_, err := c.ask(ctx, endpoint, "/readyz")
+	return err
+}
+
+func (c *Client) ask(ctx context.Context, endpoint, path string) (*Answer, error) {
+	a, err := c.exchange(ctx, endpoint, &Request{Method: "GET", Path: path})
+	if err != nil {
+		if _, ok := err.(*Error); !ok {
+			return nil, &UnreachableError{[]Failure{{endpoint, err}}}
+		}
+		return nil, err
+	}
+	return a, nil
+}
