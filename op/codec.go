@@ -116,6 +116,18 @@ func decodeRequest(d *decoder) *Request {
 // AppendOp appends the operation's encoding, as it stands in a request: what an idempotency key's hash covers.
 func AppendOp(b []byte, o Op) []byte { return appendOp(b, o) }
 
+// DecodeOp takes what AppendOp appended. The operation aliases the reader's buffer; after an error it is not nil but means
+// nothing.
+func DecodeOp(r *wire.Reader) Op { return decodeWith(r, decodeOp) }
+
+// decodeWith lends the reader to a decoding function of this package.
+func decodeWith[V any](r *wire.Reader, decode func(*decoder) V) V {
+	d := decoder{Reader: *r}
+	v := decode(&d)
+	*r = d.Reader
+	return v
+}
+
 func appendOp(b []byte, o Op) []byte { return o.append(append(b, byte(o.Verb()))) }
 
 func decodeOp(d *decoder) Op {

@@ -26,7 +26,8 @@ func decodeStat(d *decoder) *Stat {
 	}
 }
 
-func (e *Error) append(b []byte) []byte {
+// Append appends the error's encoding.
+func (e *Error) Append(b []byte) []byte {
 	b = wire.String(append(b, byte(e.Code), byte(e.Outcome)), e.Path)
 	b = wire.Int(wire.Uint(b, uint64(e.Zxid)), int64(e.Index))
 	if b = wire.Bool(b, e.Stat != nil); e.Stat != nil {
@@ -35,6 +36,9 @@ func (e *Error) append(b []byte) []byte {
 	b = wire.Uint(wire.Int(wire.Int(b, e.Limit), e.Have), uint64(e.Oldest))
 	return wire.String(b, e.Detail)
 }
+
+// DecodeError takes what Append appended.
+func DecodeError(r *wire.Reader) *Error { return decodeWith(r, decodeError) }
 
 func decodeError(d *decoder) *Error {
 	e := &Error{
@@ -48,13 +52,17 @@ func decodeError(d *decoder) *Error {
 	return e
 }
 
-func appendNodes(b []byte, nodes []Node) []byte {
+// AppendNodes appends the encoding of a list of nodes.
+func AppendNodes(b []byte, nodes []Node) []byte {
 	b = wire.Uint(b, uint64(len(nodes)))
 	for i := range nodes {
 		b = nodes[i].Stat.Append(wire.Bytes(wire.String(b, nodes[i].Path), nodes[i].Data))
 	}
 	return b
 }
+
+// DecodeNodes takes what AppendNodes appended; the nodes' data alias the reader's buffer.
+func DecodeNodes(r *wire.Reader) []Node { return decodeWith(r, decodeNodes) }
 
 func decodeNodes(d *decoder) []Node {
 	n := d.Count(15)
@@ -121,10 +129,10 @@ func (x *Result) parts() byte {
 func (x *Result) Append(b []byte) []byte {
 	b = wire.Uint(append(b, x.parts()), uint64(x.Zxid))
 	b = wire.Bytes(wire.String(b, x.Path), x.Data)
-	b = AppendACL(appendNodes(b, x.Nodes), x.ACL)
+	b = AppendACL(AppendNodes(b, x.Nodes), x.ACL)
 	b = wire.Int(b, x.Count)
 	if x.Err != nil {
-		b = x.Err.append(b)
+		b = x.Err.Append(b)
 	}
 	if x.Stat != nil {
 		b = x.Stat.Append(b)
@@ -150,6 +158,15 @@ func DecodeResult(p []byte) (*Result, error) {
 	x := new(Result)
 	x.decode(d)
 	return x, d.Done()
+}
+
+// DecodeResultFrom takes one result off the front of the reader, whose buffer it aliases.
+func DecodeResultFrom(r *wire.Reader) *Result {
+	return decodeWith(r, func(d *decoder) *Result {
+		x := new(Result)
+		x.decode(d)
+		return x
+	})
 }
 
 func (x *Result) decode(d *decoder) {
