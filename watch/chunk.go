@@ -54,6 +54,12 @@ func ParseChunk(seq uint64, packed []byte) (Chunk, error) {
 	return c, err
 }
 
+// CheckChunk is ParseChunk for a chunk that comes from elsewhere, and has no number yet: it checks the events too.
+func CheckChunk(packed []byte) (Chunk, error) {
+	c, _, err := unpack(packed)
+	return c, err
+}
+
 // openChunk checks and reads all but the events, at which it leaves the reader.
 func openChunk(packed []byte) (Chunk, *wire.Reader, error) {
 	body := len(packed) - checksumBytes

@@ -6,9 +6,12 @@ import (
 	"github.com/coord-kv/coord/op"
 )
 
+// DefaultMemoryBytes is how much of a History is in memory unless told otherwise.
+const DefaultMemoryBytes = 16 << 20
+
 // Limits bound a History. A field that is zero has the default value.
 type Limits struct {
-	MemoryBytes int // of packed events in memory; 16 MiB. Twice that while chunks wait to become durable.
+	MemoryBytes int // of packed events in memory; DefaultMemoryBytes. Twice that while chunks wait to become durable.
 	ChunkBytes  int // after which a chunk is closed, at the end of a transaction; 64 KiB
 	TotalBytes  int // of all chunks, in memory or not; 256 MiB
 	MaxStreams  int // open at once; 1,000,000
@@ -20,7 +23,7 @@ func (l Limits) withDefaults() Limits {
 			*v = value
 		}
 	}
-	def(&l.MemoryBytes, 16<<20)
+	def(&l.MemoryBytes, DefaultMemoryBytes)
 	def(&l.ChunkBytes, 64<<10)
 	def(&l.TotalBytes, 256<<20)
 	def(&l.MaxStreams, 1_000_000)

@@ -1,9 +1,11 @@
 package member
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,16 +23,18 @@ type Disk struct {
 	Store *storage.Store
 	Pace  func(bytes int) error // called before each write of a checkpoint; nil writes at full speed
 
-	mu     sync.Mutex
-	stored map[uint64]bool // the chunks of history in the manifest
-	first  uint64          // index of the first log entry needed
+	mu      sync.Mutex
+	stored  map[uint64]storage.ChunkInfo // the chunks of history in the manifest, by number
+	first   uint64                       // index of the first log entry needed
+	sending int                          // snapshots that are open
+	partial *storage.Incoming            // a checkpoint whose transfer broke; nil for none
 }
 
 // NewDisk returns the Disk of a store that has just been opened.
 func NewDisk(s *storage.Store, r *storage.Recovered) *Disk {
-	d := &Disk{Store: s, stored: map[uint64]bool{}}
+	d := &Disk{Store: s, stored: map[uint64]storage.ChunkInfo{}}
 	for _, c := range r.Chunks {
-		d.stored[c.Seq] = true
+		d.stored[c.Seq] = c
 	}
 	return d
 }
@@ -67,10 +71,10 @@ func (d *Disk) WriteCheckpoint(cut *replica.Cut, h *watch.History) (size int64, 
 	defer d.mu.Unlock()
 	change, last := d.history(h, cut.Zxid)
 	if err := d.Store.CommitCheckpoint(info, d.first, change); err != nil {
-		d.Store.Discard(info)
-		return 0, err, unlessFull(err)
+		return 0, err, errors.Join(unlessFull(err), d.Store.Discard(info, nil))
 	}
 	d.changed(change)
+	d.dropPartial(info.Index + 1)
 	h.Durable(last)
 	return info.Size, nil, nil
 }
@@ -83,7 +87,8 @@ func unlessFull(err error) error {
 	return err
 }
 
-// history returns what has to change in the manifest for it to hold the sealed history up to a zxid.
+// history returns what has to change in the manifest for it to hold the sealed history up to a zxid. What goes out of the
+// history stays in the manifest while a snapshot is being sent with it.
 func (d *Disk) history(h *watch.History, upTo op.Zxid) (change storage.ChunkChange, last uint64) {
 	all, keep := h.Sealed(0)
 	for _, c := range all {
@@ -91,9 +96,12 @@ func (d *Disk) history(h *watch.History, upTo op.Zxid) (change storage.ChunkChan
 			break
 		}
 		last = c.Seq
-		if !d.stored[c.Seq] && c.Bytes != nil {
+		if _, ok := d.stored[c.Seq]; !ok && c.Bytes != nil {
 			change.Add = append(change.Add, toStored(c))
 		}
+	}
+	if d.sending > 0 {
+		return change, last
 	}
 	for seq := range d.stored {
 		if seq < keep {
@@ -104,12 +112,17 @@ func (d *Disk) history(h *watch.History, upTo op.Zxid) (change storage.ChunkChan
 }
 
 func toStored(c watch.Chunk) storage.Chunk {
-	return storage.Chunk{ChunkInfo: storage.ChunkInfo{Seq: c.Seq, First: uint64(c.First), Last: uint64(c.Last), Size: c.Size}, Data: c.Bytes}
+	return storage.Chunk{Data: c.Bytes, ChunkInfo: storage.ChunkInfo{
+		Seq: c.Seq, First: uint64(c.First), Last: uint64(c.Last), Size: c.Size, Events: c.Events,
+	}}
 }
 
 func (d *Disk) changed(change storage.ChunkChange) {
 	for _, c := range change.Add {
-		d.stored[c.Seq] = true
+		d.stored[c.Seq] = c.ChunkInfo
+	}
+	for _, c := range change.Staged {
+		d.stored[c.Seq] = c
 	}
 	for _, seq := range change.Drop {
 		delete(d.stored, seq)
@@ -128,21 +141,18 @@ func (d *Disk) Compact(index uint64) error {
 func (d *Disk) Install(in *replica.Install) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	info := in.Content.(*storage.Info)
-	var chunks []storage.Chunk
-	for _, c := range in.History {
-		chunks = append(chunks, toStored(c))
-	}
-	if err := d.Store.InstallSnapshot(nil, info, chunks); err != nil {
+	r := in.Content.(*received)
+	if err := d.Store.InstallSnapshot(nil, r.info, r.history); err != nil {
 		return err
 	}
 	clear(d.stored)
-	d.changed(storage.ChunkChange{Add: chunks})
+	d.changed(storage.ChunkChange{Staged: r.history})
+	d.dropPartial(r.info.Index + 1)
 	return nil
 }
 
-// Load turns what a data directory held into what a replica begins with.
-func Load(s *storage.Store, r *storage.Recovered) (replica.Start, error) {
+// Load turns what a data directory held into what a replica begins with. history limits its event history.
+func Load(s *storage.Store, r *storage.Recovered, history watch.Limits) (replica.Start, error) {
 	start := replica.Start{
 		HardState: r.HardState, ConfState: r.ConfState, Base: r.Base.Index, BaseTerm: r.Base.Term, Entries: r.Entries,
 		Machine: fsm.New(),
@@ -154,15 +164,11 @@ func Load(s *storage.Store, r *storage.Recovered) (replica.Start, error) {
 		}
 		start.Machine, start.Index, start.Term = m, r.Checkpoint.Index, r.Checkpoint.Term
 	}
-	var stored []watch.Chunk
-	for _, c := range r.Chunks {
-		chunk, err := loadChunk(s, c)
-		if err != nil {
-			return start, fmt.Errorf("couldn't load the event history: %w", err)
-		}
-		stored = append(stored, chunk)
+	stored, err := loadHistory(s, r.Chunks, cmp.Or(history.MemoryBytes, watch.DefaultMemoryBytes))
+	if err != nil {
+		return start, fmt.Errorf("couldn't load the event history: %w", err)
 	}
-	h, err := watch.Restore(watch.Limits{}, s, start.Machine.Floor(), stored, start.Machine.Zxid())
+	h, err := watch.Restore(history, s, start.Machine.Floor(), stored, start.Machine.Zxid())
 	if err != nil {
 		return start, fmt.Errorf("couldn't load the event history: %w", err)
 	}
@@ -198,12 +204,22 @@ func readState(r io.Reader, info *storage.Info) (*fsm.Machine, error) {
 	return m, nil
 }
 
-func loadChunk(s *storage.Store, c storage.ChunkInfo) (watch.Chunk, error) {
-	packed, err := s.Chunk(c.Seq)
-	if err != nil {
-		return watch.Chunk{}, err
+// loadHistory reads the newest chunks, as many as there is room for in memory. The older ones are read when a stream needs
+// them.
+func loadHistory(s *storage.Store, infos []storage.ChunkInfo, room int) ([]watch.Chunk, error) {
+	stored := make([]watch.Chunk, len(infos))
+	for i, c := range slices.Backward(infos) {
+		stored[i] = watch.Chunk{Seq: c.Seq, First: op.Zxid(c.First), Last: op.Zxid(c.Last), Size: c.Size, Events: c.Events}
+		if room -= c.Size; room < 0 {
+			continue
+		}
+		packed, err := s.Chunk(c.Seq)
+		if err != nil {
+			return nil, err
+		}
+		stored[i].Bytes = packed
 	}
-	return watch.ParseChunk(c.Seq, packed)
+	return stored, nil
 }
 
 // pace returns a function that lets so many bytes a second through, and a burst of a fifth of that.

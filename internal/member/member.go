@@ -26,6 +26,7 @@ import (
 	"github.com/coord-kv/coord/internal/storage"
 	"github.com/coord-kv/coord/internal/vfs"
 	"github.com/coord-kv/coord/op"
+	"github.com/coord-kv/coord/watch"
 )
 
 // Config says what a member is. Name, Dir and Members are required.
@@ -39,6 +40,7 @@ type Config struct {
 	Observe  replica.Observer // nil: nobody
 	Replica  replica.Config   // times; ids and callbacks are filled in
 	Disk     storage.Options  // FS and Manifest for tests; else filled in
+	History  watch.Limits     // of the events kept
 
 	checkpointRate int // bytes per second; 0 means 100 MB
 }
@@ -185,7 +187,7 @@ func (m *Member) start(ctx context.Context, g *errgroup.Group) error {
 	if err != nil {
 		return err
 	}
-	begin, err := Load(m.store, m.found)
+	begin, err := Load(m.store, m.found, m.cfg.History)
 	if err != nil {
 		return err
 	}

@@ -3,17 +3,9 @@ package member
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 
-	"go.etcd.io/raft/v3/raftpb"
-	"google.golang.org/protobuf/proto"
-
-	"github.com/coord-kv/coord/fsm"
 	"github.com/coord-kv/coord/internal/peer"
 	"github.com/coord-kv/coord/internal/replica"
-	"github.com/coord-kv/coord/internal/storage"
-	"github.com/coord-kv/coord/op/wire"
 )
 
 // Send hands a frame to the network.
@@ -27,17 +19,13 @@ func (m *Member) Send(msg replica.Message) bool {
 
 // SendSnapshot streams the current checkpoint to a member that is too far behind, if it is the one that raft means.
 func (m *Member) SendSnapshot(ctx context.Context, msg replica.Message) error {
-	f, err := m.store.OpenCheckpoint()
+	s, err := m.disk.OpenSnapshot(msg.Index)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	if f.Info.Index != msg.Index {
-		return fmt.Errorf("the checkpoint is of entry %d by now, not %d", f.Info.Index, msg.Index)
-	}
-	m.log.Info("sending a snapshot", "member", msg.To, "index", msg.Index, "bytes", f.Info.Size)
-	header := wire.Bytes(wire.Bytes(nil, msg.Payload), f.Info.Append(nil))
-	return m.network.SendSnapshot(ctx, msg.To, header, f.Info.Size, f, nil)
+	defer s.Close()
+	m.log.Info("sending a snapshot", "member", msg.To, "index", msg.Index, "bytes", s.Size, "chunks", s.Chunks())
+	return m.network.SendSnapshot(ctx, msg.To, s.Header(msg.Payload), s.Size, s, nil)
 }
 
 // handler takes what the network delivers.
@@ -58,52 +46,15 @@ func (h handler) Snapshot(ctx context.Context, from uint64, t *peer.Transfer) er
 	if r == nil {
 		return errNotYet
 	}
-	in, err := h.m.receive(t)
+	in, err := h.m.disk.Receive(t.Header, t.Size, t)
 	if err != nil {
 		return err
 	}
-	h.m.log.Info("received a snapshot", "member", from, "index", in.Message.GetSnapshot().GetMetadata().GetIndex())
+	h.m.log.Info("received a snapshot", "member", from, "index", in.Message.GetSnapshot().GetMetadata().GetIndex(), "chunks", len(in.History))
 	if err := r.ReceiveSnapshot(from, in); err != nil {
-		h.m.store.Discard(in.Content.(*storage.Info))
-		return err
+		return errors.Join(err, h.m.disk.Discard(in))
 	}
 	return nil
-}
-
-func (m *Member) receive(t *peer.Transfer) (*replica.Install, error) {
-	header := wire.NewReader(t.Header)
-	msg, rawInfo := header.Bytes(), header.Bytes()
-	if err := header.Done(); err != nil {
-		return nil, fmt.Errorf("couldn't read a snapshot's header: %w", err)
-	}
-	in := &replica.Install{Message: new(raftpb.Message)}
-	if err := proto.Unmarshal(msg, in.Message); err != nil {
-		return nil, fmt.Errorf("couldn't read a snapshot's header: %w", err)
-	}
-	info, err := storage.ParseInfo(rawInfo)
-	if err != nil {
-		return nil, fmt.Errorf("couldn't read a snapshot's header: %w", err)
-	}
-	if info.Index != in.Message.GetSnapshot().GetMetadata().GetIndex() {
-		return nil, errors.New("a snapshot's header names two entries")
-	}
-	in.Machine, in.Content, err = m.receiveState(info, t)
-	return in, err
-}
-
-// receiveState loads the state while it is written to its file.
-func (m *Member) receiveState(info *storage.Info, r io.Reader) (*fsm.Machine, *storage.Info, error) {
-	in, err := m.store.Receive(info)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer in.Abort()
-	state, err := readState(io.TeeReader(r, in), info)
-	if err != nil {
-		return nil, nil, fmt.Errorf("couldn't receive a snapshot: %w", err)
-	}
-	file, err := in.Finish()
-	return state, file, err
 }
 
 // PeerUp remembers a member's boot number.

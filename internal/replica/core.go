@@ -209,7 +209,8 @@ type Work struct {
 	Entries   []*raftpb.Entry
 	Sync      bool
 	Messages  []Message
-	Cut       *Cut // begin writing this checkpoint in the background; CutDone tells how it went
+	Discard   []*Install // received, and not wanted
+	Cut       *Cut       // begin writing this checkpoint in the background; CutDone tells how it went
 }
 
 // Begin says what time it is: before the inputs of a turn, and before Persisted, because writing takes time.
@@ -233,15 +234,15 @@ func (c *Core) Turn(now Clock) (Work, bool) {
 	if c.hasReady = c.raft.HasReady(); c.hasReady {
 		c.ready = c.raft.Ready()
 		w.HardState, w.Entries, w.Sync = c.ready.HardState, c.ready.Entries, c.ready.MustSync
-		if !raft.IsEmptySnap(c.ready.Snapshot) {
-			w.Install, w.Sync = c.cuts.install(c.ready.Snapshot), true
-		}
 		for _, m := range c.ready.Messages {
 			c.sendRaft(m)
 		}
 	}
+	if w.Install, w.Discard = c.cuts.received(c.ready.Snapshot); w.Install != nil {
+		w.Sync = true
+	}
 	w.Messages, c.out = c.out, nil
-	if c.hasReady || len(w.Messages) > 0 || w.Cut != nil {
+	if c.hasReady || len(w.Messages) > 0 || w.Cut != nil || w.Discard != nil {
 		return w, true
 	}
 	c.settle()

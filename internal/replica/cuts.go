@@ -3,6 +3,7 @@ package replica
 import (
 	"fmt"
 
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/coord-kv/coord/fsm"
@@ -37,15 +38,16 @@ type Install struct {
 
 // cuts decides when the state is written to disk and the log before it dropped.
 type cuts struct {
-	c        *Core
-	min      int
-	tailMax  int    // bytes of log kept before a checkpoint
-	since    int    // bytes of log applied since the last checkpoint
-	size     int64  // of the last checkpoint
-	index    uint64 // of it
-	busy     bool
-	next     *Cut
-	incoming *Install
+	c          *Core
+	min        int
+	tailMax    int    // bytes of log kept before a checkpoint
+	since      int    // bytes of log applied since the last checkpoint
+	size       int64  // of the last checkpoint
+	index      uint64 // of it
+	busy       bool
+	next       *Cut
+	installing *Install   // between a turn and Persisted
+	incoming   []*Install // received since the last turn, of which raft takes one at the most
 }
 
 func (q *cuts) init(c *Core, s Start) {
@@ -127,28 +129,40 @@ func (c *Core) SnapshotSent(to uint64, err error) {
 	c.raft.ReportSnapshot(to, status)
 }
 
-// Receive takes a snapshot from the leader, complete and checked. If raft wants it, the next Turn says Install;
-// otherwise the caller can discard it: Wanted tells.
+// Receive takes a snapshot from the leader, complete and checked. The next Turn says what becomes of it: Install, if raft
+// wants it, or Discard. After an error it is the caller's to discard.
 func (c *Core) Receive(from uint64, in *Install) error {
 	if in.Message.GetType() != raftpb.MsgSnap {
 		return fmt.Errorf("a snapshot stream that begins with a %v message", in.Message.GetType())
 	}
-	c.cuts.incoming = in
-	return c.stepChecked(from, in.Message)
+	if err := c.stepChecked(from, in.Message); err != nil {
+		return err
+	}
+	c.cuts.incoming = append(c.cuts.incoming, in)
+	return nil
 }
 
-func (q *cuts) install(s *raftpb.Snapshot) *Install {
-	if in := q.incoming; in != nil && in.Message.GetSnapshot().GetMetadata().GetIndex() == s.GetMetadata().GetIndex() {
-		return in
+// received returns, of what arrived since the last turn, that which raft installs, and the rest. s may be nil or empty.
+func (q *cuts) received(s *raftpb.Snapshot) (install *Install, discard []*Install) {
+	for _, in := range q.incoming {
+		if install == nil && !raft.IsEmptySnap(s) && in.Message.GetSnapshot().GetMetadata().GetIndex() == s.GetMetadata().GetIndex() {
+			install = in
+		} else {
+			discard = append(discard, in)
+		}
 	}
-	panic("replica: raft wants to install a snapshot that has not been received")
+	if install == nil && !raft.IsEmptySnap(s) {
+		panic("replica: raft wants to install a snapshot that has not been received")
+	}
+	q.incoming, q.installing = nil, install
+	return install, discard
 }
 
 // installed replaces the state by the snapshot's.
 func (q *cuts) installed(s *raftpb.Snapshot) {
 	c := q.c
-	in := q.incoming
-	c.machine, q.incoming = in.Machine, nil
+	in := q.installing
+	c.machine, q.installing = in.Machine, nil
 	c.applied, c.appliedTerm = s.GetMetadata().GetIndex(), s.GetMetadata().GetTerm()
 	q.since, q.next, q.index = 0, nil, c.applied
 	c.digests.record(c.applied)

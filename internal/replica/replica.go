@@ -29,6 +29,8 @@ type Disk interface {
 	Compact(index uint64) error
 	// Install replaces everything by a received snapshot.
 	Install(in *Install) error
+	// Discard takes a received snapshot away.
+	Discard(in *Install) error
 	// Free returns the bytes left on the file system.
 	Free() int64
 }
@@ -178,6 +180,11 @@ func (r *Replica) work(w Work) error {
 	if w.Install != nil {
 		if err := r.opt.Disk.Install(w.Install); err != nil {
 			return fmt.Errorf("couldn't install a snapshot: %w", err)
+		}
+	}
+	for _, in := range w.Discard {
+		if err := r.opt.Disk.Discard(in); err != nil {
+			return fmt.Errorf("couldn't discard a snapshot: %w", err)
 		}
 	}
 	if w.HardState != nil || len(w.Entries) > 0 {

@@ -18,6 +18,8 @@ type client struct {
 	at   *member
 	n    int
 	seen op.Zxid // the newest state that it knows of
+
+	watcher int // who it is as a watcher
 }
 
 func (w *world) newClient(t *task, id int) *client {
@@ -234,6 +236,7 @@ func (c *client) follow() {
 	scope := watch.Scope(c.w.rng.IntN(3))
 	path := pick(c.w, []string{"/", "/queue", "/p1"})
 	pos := op.Zxid(0)
+	c.watcher = c.id
 	for !c.over {
 		l := c.at.life
 		if l == nil || !l.pub.Serving {
@@ -247,12 +250,15 @@ func (c *client) follow() {
 			c.sleep(50 * time.Millisecond)
 			continue
 		}
-		seen := &check.Watch{Watcher: c.id, Path: path, Scope: check.Scope(scope), From: pos, Open: true}
+		seen := &check.Watch{Watcher: c.watcher, Path: path, Scope: check.Scope(scope), From: pos, Open: true}
 		c.w.history.Watches = append(c.w.history.Watches, seen)
 		pos = c.take(l, s, seen)
 		s.Close()
 		c.w.count.Resumes++
 		c.move()
+		if c.w.chance(20) && !c.w.quiet {
+			pos, c.watcher = 0, c.watcher+1000 // another, that wants all that anybody remembers
+		}
 	}
 }
 
@@ -263,7 +269,7 @@ func (c *client) lost(err error, pos op.Zxid) op.Zxid {
 		return pos // this member is behind: wait for it, or ask another
 	}
 	c.w.count.HistoryGone++
-	c.w.history.Watches = append(c.w.history.Watches, &check.Watch{Watcher: c.id, Path: "/", From: pos, Gone: true})
+	c.w.history.Watches = append(c.w.history.Watches, &check.Watch{Watcher: c.watcher, Path: "/", From: pos, Gone: true})
 	return e.Oldest
 }
 

@@ -1,20 +1,13 @@
 package sim
 
 import (
-	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"iter"
-	"slices"
 	"time"
 
-	"go.etcd.io/raft/v3/raftpb"
-	"google.golang.org/protobuf/proto"
-
-	"github.com/coord-kv/coord/fsm"
+	adapter "github.com/coord-kv/coord/internal/member"
 	"github.com/coord-kv/coord/internal/replica"
-	"github.com/coord-kv/coord/internal/storage"
 )
 
 // What a member does beside its loop: it writes checkpoints, and sends and receives them.
@@ -93,18 +86,16 @@ func (l *life) sendSnapshot(to *member, m replica.Message) {
 }
 
 func (l *life) transfer(to *member, receiver *life, m replica.Message, pause func(time.Duration) error) error {
-	f, err := l.store.OpenCheckpoint()
+	s, err := l.disk.OpenSnapshot(m.Index)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	if f.Info.Index != m.Index {
-		return fmt.Errorf("the checkpoint is of entry %d by now, not %d", f.Info.Index, m.Index)
-	}
-	if err := l.cross(to, receiver, pause); err != nil {
+	defer s.Close()
+	next := func() error { return l.cross(to, receiver, pause) }
+	if err := next(); err != nil {
 		return err
 	}
-	in, err := receiver.receiveSnapshot(f.Info, m.Payload, io.NewSectionReader(f, 0, f.Info.Size), func() error { return l.cross(to, receiver, pause) })
+	in, err := receiver.disk.Receive(s.Header(m.Payload), s.Size, &arrival{w: l.w, from: s, next: next})
 	if err != nil {
 		return err
 	}
@@ -112,11 +103,46 @@ func (l *life) transfer(to *member, receiver *life, m replica.Message, pause fun
 	done := false
 	receiver.input(func() { verdict, done = receiver.core.Receive(l.m.id, in), true })
 	for !done {
-		if err := l.cross(to, receiver, pause); err != nil {
+		if err := next(); err != nil {
 			return err
 		}
 	}
-	return verdict
+	if verdict != nil {
+		return errors.Join(verdict, receiver.disk.Discard(in))
+	}
+	return nil
+}
+
+// arrival is a snapshot that arrives in three pieces or four.
+type arrival struct {
+	w     *world
+	from  *adapter.Snapshot
+	off   int64
+	until int64 // what has arrived
+	next  func() error
+}
+
+func (a *arrival) ResumeAt(offset int64) error {
+	if offset > 0 {
+		a.w.count.TransferResumes++
+	}
+	a.off, a.until = offset, offset
+	return nil
+}
+
+func (a *arrival) Read(p []byte) (int, error) {
+	if a.off == a.from.Size {
+		return 0, io.EOF
+	}
+	if a.off == a.until {
+		if err := a.next(); err != nil {
+			return 0, err
+		}
+		a.until = min(a.from.Size, a.off+a.from.Size/3+1)
+	}
+	n, err := a.from.ReadAt(p[:min(int64(len(p)), a.until-a.off)], a.off)
+	a.off += int64(n)
+	return n, err
 }
 
 // cross waits for a piece of a transfer to arrive.
@@ -130,53 +156,4 @@ func (l *life) cross(to *member, receiver *life, pause func(time.Duration) error
 		return errBroken
 	}
 	return nil
-}
-
-// receiveSnapshot takes a checkpoint in pieces, checks and loads it.
-func (l *life) receiveSnapshot(info *storage.Info, payload []byte, r io.Reader, next func() error) (*replica.Install, error) {
-	info, err := storage.ParseInfo(info.Append(nil))
-	if err != nil {
-		return nil, err
-	}
-	in := &replica.Install{Message: new(raftpb.Message)}
-	if err := proto.Unmarshal(payload, in.Message); err != nil {
-		return nil, err
-	}
-	incoming, err := l.store.Receive(info)
-	if err != nil {
-		return nil, err
-	}
-	defer incoming.Abort()
-	content, err := io.ReadAll(r)
-	if err != nil {
-		return nil, err
-	}
-	for piece := range slices.Chunk(content, len(content)/3+1) {
-		if _, err := incoming.Write(piece); err != nil {
-			return nil, err
-		}
-		if err := next(); err != nil {
-			return nil, err
-		}
-	}
-	if in.Machine, err = loadState(content, info); err != nil {
-		return nil, err
-	}
-	in.Content, err = incoming.Finish()
-	return in, err
-}
-
-func loadState(content []byte, info *storage.Info) (*fsm.Machine, error) {
-	c, err := storage.NewCheckpointReader(bytes.NewReader(content), "snapshot")
-	if err != nil {
-		return nil, err
-	}
-	m, err := fsm.Restore(c)
-	if err != nil {
-		return nil, err
-	}
-	if m.Digest() != fsm.Digest(info.Digest) {
-		return nil, errors.New("the snapshot is not the state that its header names")
-	}
-	return m, nil
 }

@@ -106,7 +106,7 @@ func (l *life) open() error {
 	if l.boot, err = store.NextBoot(); err != nil {
 		return err
 	}
-	begin, err := adapter.Load(store, found)
+	begin, err := adapter.Load(store, found, l.w.profile.History)
 	if err != nil {
 		return err
 	}
@@ -222,7 +222,7 @@ func (l *life) work() {
 			l.endTurn()
 			return
 		}
-		if w.Install != nil || w.HardState != nil || len(w.Entries) > 0 {
+		if w.Install != nil || w.Discard != nil || w.HardState != nil || len(w.Entries) > 0 {
 			l.persist(w)
 			return
 		}
@@ -235,6 +235,11 @@ func (l *life) persist(w replica.Work) {
 	l.write = func() error {
 		if w.Install != nil {
 			if err := l.disk.Install(w.Install); err != nil {
+				return err
+			}
+		}
+		for _, in := range w.Discard {
+			if err := l.disk.Discard(in); err != nil {
 				return err
 			}
 		}
@@ -268,6 +273,9 @@ func (l *life) release(w replica.Work) {
 	l.core.Persisted()
 	if w.Install != nil {
 		l.w.count.Installs++
+		if l.core.History().Oldest() < l.core.Machine().Zxid() {
+			l.w.count.Histories++
+		}
 		l.w.note("%v installs the snapshot of entry %d", l.m, l.core.Applied())
 		l.noted = l.core.Applied()
 	}

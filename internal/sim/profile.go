@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/coord-kv/coord/watch"
 )
 
 // Profile says how large and how rough a run is. All of it follows from the seed.
@@ -16,7 +18,8 @@ type Profile struct {
 	Tick          time.Duration
 	ElectionTicks int
 	SegmentBytes  int64
-	CutBytes      int // of log between checkpoints
+	CutBytes      int          // of log between checkpoints
+	History       watch.Limits // of the events kept
 
 	SyncLow, SyncHigh   time.Duration
 	DelayLow, DelayHigh time.Duration // of a frame
@@ -42,15 +45,21 @@ func NewProfile(seed uint64) Profile {
 	if r.IntN(2) == 0 {
 		p.FullQueue = 1
 	}
+	if r.IntN(2) == 0 {
+		p.BreakTransfer = 40
+	}
+	if r.IntN(2) == 0 {
+		p.History = watch.Limits{ChunkBytes: 128 << r.IntN(3), MemoryBytes: 1 << 10, TotalBytes: 2 << 10 << r.IntN(4)}
+	}
 	return p
 }
 
 // Counters say how often what is worth testing happened.
 type Counters struct {
-	Decisions, Leaders, HandOvers, StreamBreaks, Cuts, NotSent, Duplicates         int
-	Ends, PowerLosses, CrashesInWrite, CrashesAtStart, TornTails, DiskErrors       int
-	Checkpoints, Installs, TransferBreaks, Stalls, Pauses                          int
-	Retries, Unknown, Promises, Expired, Resumes, HistoryGone, Reads, WatchBatches int
+	Decisions, Leaders, HandOvers, StreamBreaks, Cuts, NotSent, Duplicates            int
+	Ends, PowerLosses, CrashesInWrite, CrashesAtStart, TornTails, DiskErrors          int
+	Checkpoints, Installs, Histories, TransferBreaks, TransferResumes, Stalls, Pauses int
+	Retries, Unknown, Promises, Expired, Resumes, HistoryGone, Reads, WatchBatches    int
 }
 
 // Add adds another run's.
@@ -64,7 +73,7 @@ func (c *Counters) fields() []*int {
 	return []*int{
 		&c.Decisions, &c.Leaders, &c.HandOvers, &c.StreamBreaks, &c.Cuts, &c.NotSent, &c.Duplicates,
 		&c.Ends, &c.PowerLosses, &c.CrashesInWrite, &c.CrashesAtStart, &c.TornTails, &c.DiskErrors,
-		&c.Checkpoints, &c.Installs, &c.TransferBreaks, &c.Stalls, &c.Pauses,
+		&c.Checkpoints, &c.Installs, &c.Histories, &c.TransferBreaks, &c.TransferResumes, &c.Stalls, &c.Pauses,
 		&c.Retries, &c.Unknown, &c.Promises, &c.Expired, &c.Resumes, &c.HistoryGone, &c.Reads, &c.WatchBatches,
 	}
 }

@@ -97,7 +97,9 @@ func (w *world) recover() {
 	for i, m := range w.members {
 		w.spawn(func(t *task) {
 			c := &client{task: t, id: 1000 + i, at: m}
-			if res := c.write(&op.Request{Op: &op.Create{Path: fmt.Sprintf("/probe%d", i)}}); res != nil && res.Err == nil {
+			path := fmt.Sprintf("/probe%d", i)
+			key := &op.Key{Principal: "world", Key: path} // so that it is repeated when its answer is lost
+			if res := c.write(&op.Request{Op: &op.Create{Path: path}, Key: key}); res != nil && res.Err == nil {
 				rec.Probed = w.moment()
 			}
 		})

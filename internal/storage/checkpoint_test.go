@@ -275,8 +275,8 @@ func TestCommitCheckpointMustBeReached(t *testing.T) {
 	if err := s.CommitCheckpoint(slow, 0, ChunkChange{}); !errors.Is(err, ErrUnreachable) {
 		t.Errorf("a checkpoint before the log: %v", err)
 	}
-	s.Discard(slow)
-	s.Discard(got) // is current: stays
+	must(t, s.Discard(slow, nil))
+	must(t, s.Discard(got, nil)) // is current: stays
 	must(t, s.Close())
 	s, r := reopened(t, d)
 	defer s.Close()

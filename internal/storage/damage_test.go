@@ -38,7 +38,7 @@ func smallDir(t testing.TB) image {
 		img.files[name] = readFile(t, d.mem, path.Join(testDir, name))
 	}
 	all := append(append(entries(1, 5, 1, 200), entries(6, 8, 2, 200)...), entries(9, 9, 2, 20)...)
-	img.want = modelState{entries: all, term: 2, vote: 2, commit: 6, checkpoint: Position{5, 1}}
+	img.want = modelState{entries: all, term: 2, vote: 2, commit: 6, checkpoint: Position{5, 1}, history: []uint64{50}}
 	return img
 }
 

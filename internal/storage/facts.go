@@ -126,20 +126,30 @@ type ChunkInfo struct {
 	Seq         uint64 // its number
 	First, Last uint64 // the zxids of its first and last event
 	Size        int    // of the data in bytes
+	Events      int    // how many it holds
 }
 
 // ChunkChange adds and drops chunks in one step.
 type ChunkChange struct {
-	Add  []Chunk
-	Drop []uint64 // by number
+	Add    []Chunk
+	Staged []ChunkInfo // whose data is here: from now on they count
+	Drop   []uint64    // by number
 }
 
 func chunkKey(seq uint64) string     { return fmt.Sprintf("%s%016x", chunkPrefix, seq) }
 func chunkInfoKey(seq uint64) string { return fmt.Sprintf("%s%016x", chunkInfoPrefix, seq) }
 
+// chunkNumber is the inverse of chunkKey and chunkInfoKey; 0 if the key is neither.
+func chunkNumber(key, prefix string) (seq uint64) {
+	if _, err := fmt.Sscanf(key[len(prefix):], "%016x", &seq); err != nil {
+		return 0
+	}
+	return seq
+}
+
 func (c ChunkInfo) encode() []byte {
 	var b []byte
-	for _, v := range []uint64{c.Seq, c.First, c.Last, uint64(c.Size)} {
+	for _, v := range []uint64{c.Seq, c.First, c.Last, uint64(c.Size), uint64(c.Events)} {
 		b = binary.AppendUvarint(b, v)
 	}
 	return b
@@ -147,7 +157,7 @@ func (c ChunkInfo) encode() []byte {
 
 func parseChunkInfo(b []byte) (ChunkInfo, error) {
 	d := decoder{b: b}
-	c := ChunkInfo{Seq: d.uvarint(), First: d.uvarint(), Last: d.uvarint(), Size: int(d.uvarint())}
+	c := ChunkInfo{Seq: d.uvarint(), First: d.uvarint(), Last: d.uvarint(), Size: int(d.uvarint()), Events: int(d.uvarint())}
 	return c, d.done()
 }
 
@@ -157,6 +167,9 @@ func (c ChunkChange) put(set map[string][]byte) (drop []string) {
 		chunk.Size = len(chunk.Data)
 		set[chunkInfoKey(chunk.Seq)] = chunk.ChunkInfo.encode()
 		set[chunkKey(chunk.Seq)] = bytes.Clone(chunk.Data)
+	}
+	for _, info := range c.Staged {
+		set[chunkInfoKey(info.Seq)] = info.encode()
 	}
 	for _, seq := range c.Drop {
 		drop = append(drop, chunkInfoKey(seq), chunkKey(seq))

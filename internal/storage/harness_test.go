@@ -249,15 +249,26 @@ func snapshotFor(t testing.TB, index, term uint64) (*Info, []byte) {
 
 // receive takes a snapshot into a store.
 func receive(s *Store, info *Info, content []byte) (*Info, error) {
+	info, _, err := receiveWithHistory(s, info, content)
+	return info, err
+}
+
+func receiveWithHistory(s *Store, info *Info, content []byte, history ...Chunk) (*Info, []ChunkInfo, error) {
 	in, err := s.Receive(info)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer in.Abort()
 	if _, err := in.Write(content); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return in.Finish()
+	for _, c := range history {
+		if err := in.Stage([]Chunk{c}); err != nil {
+			return nil, nil, err
+		}
+	}
+	got, err := in.Finish()
+	return got, in.Staged(), err
 }
 
 func readFile(t testing.TB, m *vfs.Mem, name string) []byte {

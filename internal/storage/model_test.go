@@ -17,6 +17,7 @@ type modelState struct {
 	entries            []*pb.Entry
 	term, vote, commit uint64
 	checkpoint         Position
+	history            []uint64 // the last zxid of each chunk
 }
 
 func (m modelState) last() uint64 { return m.base.Index + uint64(len(m.entries)) }
@@ -54,6 +55,13 @@ func (m modelState) differs(r *Recovered, content string) error {
 		return fmt.Errorf("the log ends at %d, want %d", last, m.last())
 	case r.Base.Index > at.Index:
 		return fmt.Errorf("the log goes on from %d, and the checkpoint is of %d", r.Base.Index, at.Index)
+	}
+	var history []uint64
+	for _, c := range r.Chunks {
+		history = append(history, c.Last)
+	}
+	if !slices.Equal(history, m.history) {
+		return fmt.Errorf("history up to %v, want %v", history, m.history)
 	}
 	for _, e := range r.Entries {
 		if e.GetIndex() <= m.base.Index {
@@ -197,16 +205,23 @@ func (w *workload) install() func() error {
 	m.term = max(m.term, 1) + w.rng.Uint64N(2)
 	m.base = Position{m.last() + 1 + w.rng.Uint64N(5), m.term}
 	m.entries, m.checkpoint, m.commit = nil, m.base, m.base.Index
+	var chunks []Chunk
+	m.history = nil
+	for i := range w.rng.Uint64N(3) {
+		last := m.base.Index + i // so that it tells whose it is
+		chunks = append(chunks, Chunk{ChunkInfo: ChunkInfo{First: 1, Last: last}, Data: fmt.Appendf(nil, "events up to %d", last)})
+		m.history = append(m.history, last)
+	}
 	held.term, held.vote, held.commit = m.term, m.vote, min(held.last(), m.commit)
 	return func() error {
 		info, content := snapshotFor(w.t, m.base.Index, m.base.Term)
-		got, err := receive(w.s, info, content)
+		got, history, err := receiveWithHistory(w.s, info, content, chunks...)
 		if err != nil {
 			return err
 		}
 		w.will(held)
 		w.will(m)
-		if err = w.s.InstallSnapshot(hardState(m.term, m.vote, m.commit), got, nil); err == nil {
+		if err = w.s.InstallSnapshot(hardState(m.term, m.vote, m.commit), got, history); err == nil {
 			w.durable()
 		}
 		return err

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -9,13 +10,14 @@ import (
 )
 
 // Incoming is a checkpoint on its way from another member. It belongs to one goroutine at a time. Breaking off and going on
-// later, from Offset, is possible as long as the process lives. It ends with Finish or Abort.
+// later, from Offset, is possible as long as the process lives: a start removes what is not complete. It ends with Finish or Abort.
 type Incoming struct {
-	s     *Store
-	f     vfs.File
-	info  Info
-	off   int64
-	ended bool
+	s      *Store
+	f      vfs.File
+	info   Info
+	off    int64
+	staged []ChunkInfo
+	ended  bool
 }
 
 var (
@@ -56,8 +58,17 @@ func (in *Incoming) check() error {
 	return in.s.check()
 }
 
+// Of reports whether it is this checkpoint that is being received, byte for byte.
+func (in *Incoming) Of(info *Info) bool { return bytes.Equal(in.info.Append(nil), info.Append(nil)) }
+
+// Index returns the index of the checkpoint.
+func (in *Incoming) Index() uint64 { return in.info.Index }
+
 // Offset returns how many bytes are there, which is where to go on.
 func (in *Incoming) Offset() int64 { return in.off }
+
+// Reader reads once more what is there, from its beginning. It doesn't verify.
+func (in *Incoming) Reader() io.Reader { return io.NewSectionReader(in.f, 0, in.off) }
 
 // Write adds the bytes that stand at Offset. More than was announced is an error, and leaves what is there. After ErrNoSpace it
 // may be called again from Offset.
@@ -74,6 +85,69 @@ func (in *Incoming) Write(p []byte) (int, error) {
 		return n, in.s.judge(fmt.Errorf("couldn't write a checkpoint that arrives: %w", err))
 	}
 	return n, nil
+}
+
+// stagedGap separates the numbers of chunks that arrive from those of the member's own history, which goes on meanwhile.
+const stagedGap = 1 << 32
+
+// Stage stores chunks of the event history that comes with the checkpoint, oldest first, under numbers of its own. They don't count
+// before InstallSnapshot is told of them, and are gone after a crash. So a history of any size becomes the member's in one small
+// commit.
+func (in *Incoming) Stage(chunks []Chunk) error {
+	if err := in.check(); err != nil {
+		return err
+	}
+	change := ChunkChange{Add: chunks}
+	if err := in.s.room(manifestRoom + change.bytes()); err != nil {
+		return err
+	}
+	next := in.s.nextStaged()
+	if n := len(in.staged); n > 0 {
+		next = in.staged[n-1].Seq + 1
+	}
+	set, infos := make(map[string][]byte), in.staged
+	for i, c := range chunks {
+		c.Seq, c.Size = next+uint64(i), len(c.Data)
+		set[chunkKey(c.Seq)] = c.Data
+		infos = append(infos, c.ChunkInfo)
+	}
+	if err := in.s.values.commit(set, nil); err != nil {
+		return err
+	}
+	in.staged = infos
+	return nil
+}
+
+// Staged describes all that Stage has stored, as InstallSnapshot and Discard want it.
+func (in *Incoming) Staged() []ChunkInfo { return in.staged }
+
+// Unstage removes what Stage has stored: the history arrives anew.
+func (in *Incoming) Unstage() error {
+	err := in.s.unstage(in.staged)
+	in.staged = nil
+	return err
+}
+
+func (s *Store) nextStaged() uint64 {
+	var last uint64
+	for _, key := range s.values.keys(chunkPrefix) {
+		last = max(last, chunkNumber(key, chunkPrefix))
+	}
+	return (last/stagedGap + 1) * stagedGap
+}
+
+// unstage drops the data of chunks that don't count.
+func (s *Store) unstage(staged []ChunkInfo) error {
+	var drop []string
+	for _, c := range staged {
+		if _, counts := s.values.sum(chunkInfoKey(c.Seq)); !counts {
+			drop = append(drop, chunkKey(c.Seq))
+		}
+	}
+	if drop == nil {
+		return nil
+	}
+	return s.values.commit(nil, drop)
 }
 
 // Finish verifies the whole file against what was announced and makes it durable, for InstallSnapshot or CommitCheckpoint. If it
@@ -108,6 +182,7 @@ func (in *Incoming) verify() error {
 func (in *Incoming) Abort() {
 	if !in.ended {
 		in.s.remove(in.name())
+		_ = in.Unstage() // if that fails so does everything after it
 		in.end()
 	}
 }

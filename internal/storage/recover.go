@@ -344,7 +344,8 @@ func (s *Store) unnamed(files []string) []string {
 	})
 }
 
-// dropLaterChunks drops the history that replay makes anew. A chunk that reaches over the checkpoint stays, for the caller to shorten.
+// dropLaterChunks drops the history that replay makes anew, and what a snapshot left that never came to be installed. A chunk that
+// reaches over the checkpoint stays, for the caller to shorten.
 func (s *Store) dropLaterChunks(r *Recovered) error {
 	var zxid uint64
 	if s.current != nil {
@@ -357,6 +358,12 @@ func (s *Store) dropLaterChunks(r *Recovered) error {
 		}
 		return c.First > zxid
 	})
+	for _, key := range s.values.keys(chunkPrefix) { // staged, and never installed
+		seq := chunkNumber(key, chunkPrefix)
+		if _, counts := s.values.sum(chunkInfoKey(seq)); !counts {
+			later.Drop = append(later.Drop, seq)
+		}
+	}
 	if later.Drop == nil {
 		return nil
 	}

@@ -30,12 +30,13 @@ func TestScenarios(t *testing.T) {
 }
 
 type scenario struct {
-	t     *testing.T
-	d     *disk
-	s     *Store
-	quiet bool // no trace
-	held  *CheckpointFile
-	info  *Info
+	t       *testing.T
+	d       *disk
+	s       *Store
+	quiet   bool // no trace
+	held    *CheckpointFile
+	info    *Info
+	history []ChunkInfo // staged with it
 }
 
 func (sc *scenario) run(td *datadriven.TestData) string {
@@ -79,10 +80,12 @@ func (sc *scenario) run(td *datadriven.TestData) string {
 		err = sc.s.CommitCheckpoint(sc.info, u("keep", 1<<60), change)
 	case "receive":
 		info, content := snapshotFor(sc.t, u("index", 0), u("term", 1))
-		sc.info, err = receive(sc.s, info, content)
+		chunk := Chunk{ChunkInfo: ChunkInfo{First: 1, Last: 2, Events: 2}, Data: []byte("events")}
+		sc.info, sc.history, err = receiveWithHistory(sc.s, info, content, chunk)
+	case "discard":
+		err = sc.s.Discard(sc.info, sc.history)
 	case "install":
-		chunk := Chunk{ChunkInfo: ChunkInfo{Seq: 7, First: 1, Last: 2}, Data: []byte("events")}
-		err = sc.s.InstallSnapshot(hardState(u("term", 1), 0, sc.info.Index), sc.info, []Chunk{chunk})
+		err = sc.s.InstallSnapshot(hardState(u("term", 1), 0, sc.info.Index), sc.info, sc.history)
 	case "hold":
 		sc.held, err = sc.s.OpenCheckpoint()
 	case "read-held":

@@ -147,13 +147,14 @@ func (s *Store) makeCurrent(info *Info, change ChunkChange) error {
 	return nil
 }
 
-// Discard removes a checkpoint file that is not to become current after all.
-func (s *Store) Discard(info *Info) {
+// Discard removes a checkpoint file that is not to become current after all, and the history that was staged with it.
+func (s *Store) Discard(info *Info, history []ChunkInfo) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.current == nil || s.current.File != info.File {
 		s.remove(s.path(info.File))
 	}
+	return s.unstage(history)
 }
 
 // CheckpointFile is an open checkpoint. It stays readable when another takes its place, until it is closed.
@@ -212,19 +213,25 @@ func readCheckpoint(f vfs.File, name string, want *Info) (*CheckpointReader, err
 	return r, nil
 }
 
-// InstallSnapshot makes a received checkpoint current in place of the log, which is discarded, and of all history. hs is the
-// HardState that raft gave along with the snapshot; nil leaves term and vote as they are. All is durable when it returns.
+// InstallSnapshot makes a received checkpoint current in place of the log, which is discarded, and the staged history that came
+// with it that of the member. hs is the HardState that raft gave along with the snapshot; nil leaves term and vote as they are. All
+// is durable when it returns.
 //
 // The log says first that the snapshot is coming: so a manifest ahead of the log is either explained by the log's last record, or
 // corruption.
-func (s *Store) InstallSnapshot(hs *pb.HardState, info *Info, history []Chunk) error {
+func (s *Store) InstallSnapshot(hs *pb.HardState, info *Info, history []ChunkInfo) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.current != nil && info.Index <= s.current.Index {
 		return fmt.Errorf("couldn't install the snapshot of entry %d: the checkpoint is of entry %d", info.Index, s.current.Index)
 	}
-	change := ChunkChange{Add: history, Drop: s.chunkSeqs()}
-	if err := s.room(manifestRoom + change.bytes()); err != nil {
+	change := ChunkChange{Staged: history, Drop: s.chunkSeqs()}
+	for _, c := range history {
+		if _, ok := s.values.sum(chunkKey(c.Seq)); !ok {
+			return fmt.Errorf("couldn't install the snapshot of entry %d: chunk %d of its history is not staged", info.Index, c.Seq)
+		}
+	}
+	if err := s.room(manifestRoom); err != nil {
 		return err
 	}
 	var old []string
@@ -247,10 +254,7 @@ func (s *Store) InstallSnapshot(hs *pb.HardState, info *Info, history []Chunk) e
 
 func (s *Store) chunkSeqs() (seqs []uint64) {
 	for _, key := range s.values.keys(chunkInfoPrefix) {
-		var seq uint64
-		if _, err := fmt.Sscanf(key[len(chunkInfoPrefix):], "%016x", &seq); err == nil {
-			seqs = append(seqs, seq)
-		}
+		seqs = append(seqs, chunkNumber(key, chunkInfoPrefix))
 	}
 	return seqs
 }

@@ -96,7 +96,7 @@ func TestChunks(t *testing.T) {
 	must(t, s.Close())
 	s, r := reopened(t, d)
 	defer s.Close()
-	want := []ChunkInfo{{2, 21, 39, 1}, {3, 40, 45, 1}}
+	want := []ChunkInfo{{2, 21, 39, 1, 0}, {3, 40, 45, 1, 0}}
 	if !slices.Equal(r.Chunks, want) {
 		t.Errorf("after the start there are %v", r.Chunks)
 	}
