@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/coord-kv/coord/internal/config"
 	"github.com/coord-kv/coord/internal/peer"
 )
 
@@ -66,7 +67,7 @@ func (o *devOptions) server(io stdio) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{log: log, ready: func() { o.welcome(io) }}
+	s := &server{log: log, cfg: config.New(), ready: func() { o.welcome(io) }}
 	if s.members, err = o.specs(); err != nil {
 		return nil, err
 	}
@@ -96,7 +97,8 @@ func (o *devOptions) specs() ([]memberSpec, error) {
 		specs[i].list = list
 	}
 	if other := o.otherSize(); other != "" {
-		return nil, fmt.Errorf("%s holds the data of %s: start it with as many members as before, or use another --data", o.dataDir, other)
+		return nil, fmt.Errorf("%s holds the data of %s: start it with as many members as before, or use another --data",
+			o.dataDir, other)
 	}
 	return specs, nil
 }

@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/coord-kv/coord/internal/config"
 )
 
 // stdio is where a command reads and writes: data to out, everything else to err.
@@ -33,7 +34,7 @@ func newRoot(io stdio) *cobra.Command {
 	root.AddGroup(&cobra.Group{ID: "server", Title: "Run the service:"}, &cobra.Group{ID: "other", Title: "Other:"})
 	root.SetHelpCommandGroupID("other")
 	root.SetCompletionCommandGroupID("other")
-	root.AddCommand(newDev(io), newServe(io), newVersion(io), newExitCodes())
+	root.AddCommand(newDev(io), newServe(io), newCheckConfig(io), newVersion(io), newExitCodes())
 	return root
 }
 
@@ -50,13 +51,13 @@ func noArgs(c *cobra.Command, args []string) error {
 }
 
 // fromEnvironment sets every flag that the command line doesn't from its environment variable: COORD_ and the flag's
-// name in capitals. The command line wins.
+// name in capitals. The command line wins; an empty variable counts as one that isn't set.
 func fromEnvironment(flags *pflag.FlagSet) error {
 	var errs []error
 	flags.VisitAll(func(f *pflag.Flag) {
-		name := envName(f.Name)
-		v, ok := os.LookupEnv(name)
-		if !ok || f.Changed {
+		name := config.EnvName(f.Name)
+		v := os.Getenv(name)
+		if v == "" || f.Changed {
 			return
 		}
 		if err := flags.Set(f.Name, v); err != nil {
@@ -64,10 +65,6 @@ func fromEnvironment(flags *pflag.FlagSet) error {
 		}
 	})
 	return errors.Join(errs...)
-}
-
-func envName(flag string) string {
-	return "COORD_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
 func newExitCodes() *cobra.Command {

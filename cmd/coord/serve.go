@@ -1,29 +1,22 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/coord-kv/coord/internal/peer"
+	"github.com/coord-kv/coord/internal/config"
+	"github.com/coord-kv/coord/op"
 )
 
-// serveOptions are the flags of `coord serve`; each has an environment variable too.
-type serveOptions struct {
-	name, dataDir      string
-	listen, peerListen string
-	cluster            string
-	allowedHosts       []string
-	allowedOrigins     []string
-	logLevel           string
-	logFormat          string
-}
-
 func newServe(io stdio) *cobra.Command {
-	o := &serveOptions{}
+	cfg := config.New()
 	c := &cobra.Command{
 		Use:     "serve",
 		Short:   "Run one member of a cluster",
@@ -33,78 +26,75 @@ func newServe(io stdio) *cobra.Command {
 Every member gets the same --cluster list. A new cluster starts when all of its members are up; after that a majority is
 enough. SIGTERM makes the member hand over leadership, finish what is under way, and stop.
 
-Each flag can be given as an environment variable: COORD_ and its name in capitals (COORD_DATA_DIR). Flags win.`,
-		Example: `  coord serve --name n1 --data-dir /var/lib/coord --listen 127.0.0.1:7070 --peer-listen 127.0.0.1:7071 \
-      --cluster n1=127.0.0.1:7071,n2=127.0.0.1:7171,n3=127.0.0.1:7271`,
+Each option can be given as a flag, as an environment variable (COORD_ and its name in capitals: COORD_DATA_DIR), or in
+the YAML file that --config names, under its name (data-dir: /var/lib/coord). A flag wins over the environment, and that
+over the file. ` + "`coord check-config FILE`" + ` says what is wrong with a file.`,
+		Example: `  coord serve --config /etc/coord.yaml
+  coord serve --name n1 --data-dir /var/lib/coord --cluster n1=10.0.0.1:7071,n2=10.0.0.2:7071,n3=10.0.0.3:7071 \
+      --listen 10.0.0.1:7070 --peer-listen 10.0.0.1:7071`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := fromEnvironment(c.Flags()); err != nil {
-				return usageError(c, err)
+			if err := cfg.Load(c.Flags(), os.LookupEnv); err != nil {
+				return configError(c, err)
 			}
-			s, err := o.server(io)
-			if err != nil {
-				return usageError(c, err)
-			}
-			return s.run(c.Context())
+			return serve(c.Context(), io, cfg)
 		},
 	}
-	f := c.Flags()
-	f.StringVar(&o.name, "name", "", "this member's name, one of the cluster list (required)")
-	f.StringVar(&o.dataDir, "data-dir", "", "directory of this member alone, made if missing (required)")
-	f.StringVar(&o.listen, "listen", "127.0.0.1:7070", "address for clients (HTTP)")
-	f.StringVar(&o.peerListen, "peer-listen", "127.0.0.1:7071", "address for the other members")
-	f.StringVar(&o.cluster, "cluster", "", "all members as name=host:port of their peer address, separated by commas; a member alone may leave it out")
-	f.StringSliceVar(&o.allowedHosts, "allow-host", nil, "further host names that clients may use, besides loopback and the listen address")
-	f.StringSliceVar(&o.allowedOrigins, "allow-origin", nil, "web origins (https://host) whose pages may call the API, besides its own")
-	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
-	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
+	cfg.Register(c.Flags())
 	return c
 }
 
-// server checks the options and turns them into what is to be run.
-func (o *serveOptions) server(io stdio) (*server, error) {
-	switch {
-	case o.name == "":
-		return nil, fmt.Errorf("--name is required: this member's name, such as n1")
-	case o.dataDir == "":
-		return nil, fmt.Errorf("--data-dir is required: a directory for this member alone")
-	}
-	members, err := parseCluster(o.cluster, o.name, o.peerListen)
+func serve(ctx context.Context, io stdio, cfg *config.Config) error {
+	log, err := newLogger(io, cfg.LogLevel, cfg.LogFormat)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	log, err := newLogger(io, o.logLevel, o.logFormat)
-	if err != nil {
-		return nil, err
+	log.Info("starting", "version", buildVersion(), "member", cfg.Name, "options", strings.Join(cfg.Given(), " "))
+	for _, w := range cfg.Warnings(op.DefaultLimits().SessionMin) {
+		log.Warn(w)
 	}
-	spec := memberSpec{name: o.name, dir: o.dataDir, listen: o.listen, list: members}
-	if len(members) > 1 {
-		if spec.peers, err = net.Listen("tcp", o.peerListen); err != nil {
-			return nil, err
+	spec := memberSpec{name: cfg.Name, dir: cfg.DataDir, listen: cfg.Listen, list: cfg.Members()}
+	if len(spec.list) > 1 {
+		if spec.peers, err = net.Listen("tcp", cfg.PeerListen); err != nil {
+			return explain(fmt.Errorf("couldn't listen for other members: %w", err))
 		}
 	}
-	return &server{log: log, hosts: o.allowedHosts, origins: o.allowedOrigins, members: []memberSpec{spec}}, nil
+	s := &server{log: log, cfg: cfg, members: []memberSpec{spec}}
+	return s.run(ctx)
 }
 
-// parseCluster reads name=host:port,... An empty list means a member alone.
-func parseCluster(list, self, peerListen string) ([]peer.Member, error) {
-	if list == "" {
-		return []peer.Member{{Name: self, Addr: peerListen}}, nil
+func newCheckConfig(io stdio) *cobra.Command {
+	return &cobra.Command{
+		Use:     "check-config FILE",
+		Short:   "Say what is wrong with a configuration file",
+		GroupID: "server",
+		Long: `Say what is wrong with a configuration file of ` + "`coord serve`" + `, with line numbers, and exit with 2 if anything is.
+
+The file is checked alone: flags and environment variables, which win over it, are not looked at.`,
+		Example: `  coord check-config /etc/coord.yaml`,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usageError(c, errors.New("it takes one argument: the file"))
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			missing, err := config.CheckFile(args[0])
+			if err != nil {
+				return configError(c, err)
+			}
+			fmt.Fprintf(io.out, "%s: ok\n", args[0])
+			for _, name := range missing {
+				fmt.Fprintf(io.out, "to be given as --%s or %s: it is required and not in the file\n", name, config.EnvName(name))
+			}
+			return nil
+		},
 	}
-	var members []peer.Member
-	found := false
-	for part := range strings.SplitSeq(list, ",") {
-		name, addr, ok := strings.Cut(strings.TrimSpace(part), "=")
-		if _, _, err := net.SplitHostPort(addr); !ok || name == "" || err != nil {
-			return nil, fmt.Errorf("--cluster: %q is not name=host:port", part)
-		}
-		found = found || name == self
-		members = append(members, peer.Member{Name: name, Addr: addr})
-	}
-	if !found {
-		return nil, fmt.Errorf("--cluster %s doesn't have this member's name, %s", list, self)
-	}
-	return members, nil
+}
+
+// configError says what is wrong with a configuration, a line for each mistake: "file:line: what" is what editors jump to.
+func configError(c *cobra.Command, err error) error {
+	return &exitError{code: exitUsage, err: errors.New("the configuration is not valid"), why: err.Error(), next: c.CommandPath() + " --help"}
 }
 
 func newLogger(io stdio, level, format string) (*slog.Logger, error) {

@@ -12,19 +12,17 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/coord-kv/coord/api"
+	"github.com/coord-kv/coord/internal/config"
 	"github.com/coord-kv/coord/internal/member"
 	"github.com/coord-kv/coord/internal/peer"
+	"github.com/coord-kv/coord/internal/replica"
 	"github.com/coord-kv/coord/internal/storage"
 )
-
-// drainTime is how long a stopping member waits for its successor.
-const drainTime = 5 * time.Second
 
 // server is one or several members of a cluster in this process, with their doors.
 type server struct {
 	log     *slog.Logger
-	hosts   []string
-	origins []string
+	cfg     *config.Config // what its members have in common
 	members []memberSpec
 	ready   func() // called once all doors are open; nil for nothing
 }
@@ -91,7 +89,7 @@ func (s *server) serveDoors(ctx, life context.Context, all []*running) error {
 }
 
 func (s *server) handOver(ctx context.Context, r *running) {
-	ctx, cancel := context.WithTimeout(ctx, drainTime)
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.HandOverTimeout)
 	defer cancel()
 	if err := r.member.HandOver(ctx); err != nil {
 		s.log.Warn("stopping as leader", "err", err)
@@ -108,30 +106,40 @@ type running struct {
 func (s *server) open(spec memberSpec) (*running, error) {
 	ln, err := net.Listen("tcp", spec.listen)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("couldn't listen for clients: %w", err)
 	}
 	log := s.log
 	if len(s.members) > 1 {
 		log = log.With("member", spec.name)
 	}
 	metrics := api.NewMetrics()
-	m, err := member.Open(member.Config{
-		Name: spec.name, Dir: spec.dir, Memory: spec.memory, Members: spec.list, Listener: spec.peers,
-		Logger: log, Observe: observer{metrics},
-	})
+	m, err := member.Open(s.memberConfig(spec, log, metrics))
 	if err != nil {
 		ln.Close()
 		return nil, err
 	}
 	door, err := api.New(api.Config{
 		Backend: m, Name: spec.name, Version: buildVersion(), Logger: log, Metrics: metrics,
-		AllowedHosts: s.hosts, AllowedOrigins: s.origins,
+		AllowedHosts: s.cfg.AllowHosts, AllowedOrigins: s.cfg.AllowOrigins, Super: s.cfg.Super, Limits: s.cfg.Limits,
 	})
 	if err != nil {
 		ln.Close()
 		return nil, errors.Join(err, m.Close())
 	}
 	return &running{m, door, ln}, nil
+}
+
+func (s *server) memberConfig(spec memberSpec, log *slog.Logger, metrics *api.Metrics) member.Config {
+	c := member.Config{
+		Name: spec.name, Dir: spec.dir, Memory: spec.memory, Members: spec.list, Listener: spec.peers,
+		Logger: log, Observe: observer{metrics}, History: s.cfg.History,
+		Replica: replica.Config{Tick: s.cfg.Tick, ElectionTicks: s.cfg.ElectionTicks(), SpaceMark: s.cfg.SpaceMark},
+		Disk:    storage.Options{SegmentBytes: s.cfg.SegmentBytes},
+	}
+	if spec.memory {
+		c.Replica.SpaceMark = 0
+	}
+	return c
 }
 
 func (r *running) close() {
@@ -156,11 +164,15 @@ func explain(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, syscall.EADDRINUSE):
-		return &exitError{code: exitOther, err: err, why: "another process listens there; stop it, or choose another port", next: "coord dev --help"}
+		return &exitError{code: exitOther, err: err, why: "another process listens there: stop it, or choose another port"}
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return &exitError{code: exitOther, err: err, why: "this machine has no such address: choose one of its own, or :7070 for all"}
+	case errors.Is(err, syscall.EACCES):
+		return &exitError{code: exitOther, err: err, why: "this user may not: choose a port above 1023, or a directory of its own"}
 	case errors.Is(err, storage.ErrDisk):
 		return &exitError{code: exitDisk, err: err, why: "nobody knows what that write left on the disk, so this member stops; check the disk, then start it again"}
 	case errors.As(err, &corrupt), errors.As(err, &refused):
 		return &exitError{code: exitDamaged, err: err}
 	}
-	return &exitError{code: exitOther, err: fmt.Errorf("%w", err)}
+	return &exitError{code: exitOther, err: err}
 }
