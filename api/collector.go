@@ -17,6 +17,8 @@ type collector struct {
 	nodes   *prometheus.Desc
 	bytes   *prometheus.Desc
 	open    *prometheus.Desc
+	ended   *prometheus.Desc
+	contest contestMetrics
 }
 
 type statusMetric struct {
@@ -37,6 +39,8 @@ func newCollector(b Backend) *collector {
 		nodes:   desc("tree_nodes", "Nodes by kind.", "kind"),
 		bytes:   desc("tree_data_bytes", "Bytes of node data in the tree."),
 		open:    desc("sessions", "Open sessions and leases.", "kind"),
+		ended:   desc("sessions_closed_total", "Sessions and leases ended since this member started, as it applied them, by reason.", "reason"),
+		contest: newContestMetrics(),
 	}
 	c.describeStatus()
 	c.describePeers()
@@ -62,11 +66,16 @@ func (c *collector) describeStatus() {
 	gauge("store_size_bytes", "Size of the state's checkpoint file.", func(s *op.Status) float64 { return float64(s.CheckpointBytes) })
 	gauge("data_dir_available_bytes", "Free bytes on the data directory's filesystem.", func(s *op.Status) float64 { return float64(s.FreeBytes) })
 	gauge("zxid", "Last applied zxid (as a float: exact below 2^53).", func(s *op.Status) float64 { return float64(s.Zxid) })
+	gauge("read_only", "1 if writes are refused because disks are nearly full.", func(s *op.Status) float64 { return truth(s.ReadOnly) })
+	gauge("state_differs", "1 if this member's state differs from a majority's.", func(s *op.Status) float64 { return truth(s.Differs) })
 	gauge("ready", "1 if this member serves, else 0.", func(s *op.Status) float64 { return truth(s.Ready) })
-	c.status = append(c.status, statusMetric{
-		desc("raft_leader_changes_total", "Leader changes seen by this member."), prometheus.CounterValue,
-		func(s *op.Status) float64 { return float64(s.LeaderChanges) },
-	})
+	counter := func(name, help string, of func(*op.Status) uint64) {
+		c.status = append(c.status, statusMetric{
+			desc(name, help), prometheus.CounterValue, func(s *op.Status) float64 { return float64(of(s)) },
+		})
+	}
+	counter("raft_leader_changes_total", "Leader changes seen by this member.", func(s *op.Status) uint64 { return s.LeaderChanges })
+	counter("sessions_opened_total", "Sessions and leases opened since this member started, as it applied them.", func(s *op.Status) uint64 { return s.SessionsOpened })
 }
 
 func (c *collector) describePeers() {
@@ -100,6 +109,8 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- c.nodes
 	ch <- c.bytes
 	ch <- c.open
+	ch <- c.ended
+	c.contest.describe(ch)
 }
 
 // Collect asks the member once.
@@ -112,6 +123,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		if peer := &st.Members[i]; !peer.Self {
 			c.collectPeer(ch, peer)
 		}
+	}
+	for reason, n := range map[string]uint64{"client": st.SessionsClosed, "expired": st.SessionsExpired, "killed": st.SessionsKilled, "taken_over": st.SessionsTakenOver} {
+		ch <- prometheus.MustNewConstMetric(c.ended, prometheus.CounterValue, float64(n), reason)
 	}
 	c.collectState(ch)
 }
@@ -142,4 +156,5 @@ func (c *collector) collectState(ch chan<- prometheus.Metric) {
 	gauge(c.bytes, n.DataBytes)
 	gauge(c.open, n.Sessions, "session")
 	gauge(c.open, n.Leases, "lease")
+	c.contest.collect(ch, countContests(v, time.Now()))
 }

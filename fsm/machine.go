@@ -75,8 +75,21 @@ type SessionChange struct {
 	Epoch   uint64
 	Timeout time.Duration
 	Lease   bool
+	Opened  bool
 	Ended   bool
+	Why     Ending // of one that has ended
 }
+
+// Ending says why a session has ended.
+type Ending uint8
+
+// The endings.
+const (
+	ClosedByOwner Ending = iota
+	Killed               // by somebody else
+	Expired              // nothing was heard of its owner for its timeout
+	TakenOver            // by a new session of the same instance
+)
 
 // New returns the state that every cluster begins with: the nodes that ZooKeeper has from the start, the default limits, level 1.
 func New() *Machine {
@@ -151,7 +164,7 @@ func (m *Machine) Rebase(floor op.Zxid) {
 	m.view = nil
 	m.zxid++
 	for id, ok := m.byID.Min(); ok; id, ok = m.byID.Min() {
-		m.end(id)
+		m.end(id, Killed)
 	}
 	for b, ok := m.byBirth.Min(); ok; b, ok = m.byBirth.Min() {
 		m.forget(b)

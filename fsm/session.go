@@ -167,7 +167,7 @@ func (m *Machine) open(c *caller, x *op.OpenSession) op.Result {
 	}
 	res := op.Result{}
 	if haunted {
-		m.end(ghost)
+		m.end(ghost, TakenOver)
 		res.Count = 1
 	}
 	s := &session{
@@ -178,7 +178,7 @@ func (m *Machine) open(c *caller, x *op.OpenSession) op.Result {
 		attachment: attachment{epoch: 1, next: 1, low: 1, timeout: m.granted(x.Timeout)},
 	}
 	m.putSession(s)
-	m.tell(s, false)
+	m.tell(s, SessionChange{Opened: true})
 	res.Session = s.info()
 	return res
 }
@@ -233,10 +233,10 @@ func (m *Machine) putSession(s *session) {
 	m.sum.add(s.attachmentTerm())
 }
 
-func (m *Machine) tell(s *session, ended bool) {
-	m.done.Sessions = append(m.done.Sessions, SessionChange{
-		ID: s.id, Epoch: s.epoch, Timeout: time.Duration(s.timeout) * time.Millisecond, Lease: s.lease, Ended: ended,
-	})
+// tell reports a change of a session, as c says.
+func (m *Machine) tell(s *session, c SessionChange) {
+	c.ID, c.Epoch, c.Timeout, c.Lease = s.id, s.epoch, time.Duration(s.timeout)*time.Millisecond, s.lease
+	m.done.Sessions = append(m.done.Sessions, c)
 }
 
 // attach gives a session a new epoch; or the one that it has, if the nonce says that this has been done. The nonce 0 never does.
@@ -249,7 +249,7 @@ func (m *Machine) attach(x *op.Attach) op.Result {
 		return fail(op.Denied, "")
 	case x.Nonce == 0 || x.Nonce != s.nonce:
 		s = m.rebind(x.Session, func(a *attachment) { a.epoch, a.nonce = a.epoch+1, x.Nonce })
-		m.tell(s, false)
+		m.tell(s, SessionChange{})
 	}
 	return op.Result{Session: s.info()}
 }
@@ -259,7 +259,7 @@ func (m *Machine) setTimeout(c *caller, x *op.SetTimeout) op.Result {
 		return op.Result{Err: err}
 	}
 	s := m.rebind(x.Session, func(a *attachment) { a.timeout = m.granted(x.Timeout) })
-	m.tell(s, false)
+	m.tell(s, SessionChange{})
 	return op.Result{Session: s.info()}
 }
 
@@ -267,7 +267,11 @@ func (m *Machine) close(c *caller, x *op.CloseSession) op.Result {
 	if err := m.mayManage(c, x.Session, x.Killed); err != nil {
 		return op.Result{Err: err}
 	}
-	m.end(x.Session)
+	why := ClosedByOwner
+	if x.Killed {
+		why = Killed
+	}
+	m.end(x.Session, why)
 	return op.Result{Count: 1}
 }
 
@@ -298,14 +302,14 @@ func (m *Machine) expire(x *op.Expire) op.Result {
 		if res.Count == 0 {
 			m.zxid++
 		}
-		m.end(e.Session)
+		m.end(e.Session, Expired)
 		res.Count++
 	}
 	return res
 }
 
 // end ends a session, and deletes its ephemeral nodes in the order of their paths.
-func (m *Machine) end(id op.SessionID) {
+func (m *Machine) end(id op.SessionID, why Ending) {
 	s, _ := m.sessions.Delete(id)
 	m.byID, _ = m.byID.Delete(&m.epoch, id)
 	if s.identity != "" {
@@ -317,7 +321,7 @@ func (m *Machine) end(id op.SessionID) {
 	m.sum.sub(s.profileTerm())
 	m.sum.sub(s.attachmentTerm())
 	m.dropResults(s)
-	m.tell(s, true)
+	m.tell(s, SessionChange{Ended: true, Why: why})
 	for path := range s.ephemerals.After("") {
 		n, _ := m.nodes.Get(path)
 		m.uproot([]place{{path, n}})

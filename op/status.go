@@ -30,13 +30,18 @@ type Status struct {
 	CheckpointIndex uint64
 	FreeBytes       int64 // on the data directory's file system
 	ReadOnly        bool  // writes are refused because a disk is nearly full
+	Differs         bool  // its state is not that of a majority
 
-	Pending       int           // requests admitted here and not answered yet
-	PendingBytes  int64         //
-	LeaderChanges uint64        // seen since start
-	Sessions      int           //
-	Staleness     time.Duration // upper bound of the state's age; negative if unknown
-	Uptime        time.Duration
+	Pending       int    // requests admitted here and not answered yet
+	PendingBytes  int64  //
+	LeaderChanges uint64 // seen since start
+	Sessions      int    //
+	// Sessions and leases that this member has seen opened and ended since it started. Those that it caught up with by a
+	// snapshot are not among them.
+	SessionsOpened, SessionsClosed, SessionsExpired, SessionsKilled, SessionsTakenOver uint64
+
+	Staleness time.Duration // upper bound of the state's age; negative if unknown
+	Uptime    time.Duration
 }
 
 // MemberStatus is one member as this one sees it.

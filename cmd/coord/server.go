@@ -17,6 +17,7 @@ import (
 	"github.com/coord-kv/coord/internal/peer"
 	"github.com/coord-kv/coord/internal/replica"
 	"github.com/coord-kv/coord/internal/storage"
+	"github.com/coord-kv/coord/op"
 )
 
 // server is one or several members of a cluster in this process, with their doors.
@@ -151,6 +152,12 @@ func (r *running) close() {
 type observer struct{ metrics *api.Metrics }
 
 func (o observer) SyncDone(d time.Duration) { o.metrics.SyncDone(d) }
+
+func (o observer) ProposalDone(d time.Duration, outcome op.Outcome) {
+	o.metrics.ProposalDone(d, outcome)
+}
+
+func (o observer) ReadRound(d time.Duration) { o.metrics.ReadRound(d) }
 
 func (o observer) CheckpointDone(what string, d time.Duration, err error) {
 	o.metrics.CheckpointDone(api.SnapshotOp(what), d, err)

@@ -5,6 +5,7 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/coord-kv/coord/fsm"
 	"github.com/coord-kv/coord/op"
 )
 
@@ -59,6 +60,7 @@ func (c *Core) applyBatch(e *raftpb.Entry) bool {
 		}
 	}
 	for _, s := range done.Sessions {
+		c.ends.count(s)
 		c.lives.changed(s)
 	}
 	for _, r := range batch.Requests {
@@ -67,4 +69,23 @@ func (c *Core) applyBatch(e *raftpb.Entry) bool {
 		}
 	}
 	return true
+}
+
+// ends counts the sessions that were opened and ended while this core ran.
+type ends struct{ opened, closed, expired, killed, takenOver uint64 }
+
+func (n *ends) count(s fsm.SessionChange) {
+	switch {
+	case s.Opened:
+		n.opened++
+	case !s.Ended:
+	case s.Why == fsm.ClosedByOwner:
+		n.closed++
+	case s.Why == fsm.Killed:
+		n.killed++
+	case s.Why == fsm.Expired:
+		n.expired++
+	case s.Why == fsm.TakenOver:
+		n.takenOver++
+	}
 }

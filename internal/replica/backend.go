@@ -63,11 +63,27 @@ func (r *Replica) abandon(k *Call, ch chan *op.Result) *op.Result {
 // Start proposes the request and returns at once; done is called by the loop, so it must not block. It returns nil if
 // the request is refused because too much waits.
 func (r *Replica) Start(req *op.Request, done func(*op.Result)) *Call {
-	k := &Call{Request: req, Body: req.AppendBody(nil), Done: done}
+	k := &Call{Request: req, Body: req.AppendBody(nil), Done: r.timed(done)}
 	if !r.inbox.put(k) {
 		return nil
 	}
 	return k
+}
+
+// timed measures the time until done is called.
+func (r *Replica) timed(done func(*op.Result)) func(*op.Result) {
+	if r.opt.Observe == nil {
+		return done
+	}
+	start := time.Now()
+	return func(res *op.Result) {
+		outcome := op.Decided
+		if res.Err != nil {
+			outcome = res.Err.Outcome
+		}
+		r.opt.Observe.ProposalDone(time.Since(start), outcome)
+		done(res)
+	}
 }
 
 // Watch subscribes to events after from.

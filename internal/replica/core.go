@@ -89,6 +89,7 @@ type Core struct {
 	requests requests
 	reads    reads
 	lives    lives
+	ends     ends
 	digests  digests
 	cuts     cuts
 	elect    takeover

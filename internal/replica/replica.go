@@ -46,6 +46,8 @@ type Network interface {
 // Observer is told how long things took, for metrics. Its methods must not block.
 type Observer interface {
 	SyncDone(d time.Duration)
+	ProposalDone(d time.Duration, outcome op.Outcome)
+	ReadRound(d time.Duration) // from asking for a linearizable read until there was a view for it
 	CheckpointDone(what string, d time.Duration, err error)
 }
 
@@ -326,8 +328,12 @@ func (r *Replica) View(ctx context.Context, o op.ReadOptions) (*fsm.View, op.Rea
 	if !r.inbox.put(read) {
 		return nil, op.ReadInfo{}, r.refusal()
 	}
+	start := time.Now()
 	select {
 	case a := <-ch:
+		if r.opt.Observe != nil && o.Level == op.Linearizable && a.err == nil {
+			r.opt.Observe.ReadRound(time.Since(start))
+		}
 		return a.v, a.info, a.err
 	case <-ctx.Done():
 		read.Abandon()

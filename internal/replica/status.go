@@ -20,8 +20,10 @@ func (c *Core) Status() op.Status {
 		Committed: st.GetCommit(), Applied: c.applied, Last: c.lastIndex(),
 		Zxid: c.machine.Zxid(), Level: c.machine.Level(), CheckpointIndex: c.cuts.index, Sessions: int(c.machine.Counts().Sessions), Oldest: c.history.Oldest(), Digest: digest.String(),
 		Pending: len(c.requests.pending), PendingBytes: int64(c.requests.bytes), LeaderChanges: c.changes,
-		ReadOnly:  c.digests.lowSpace(),
-		Staleness: c.pub.info(op.Eventual, c.now.Mono).Staleness,
+		ReadOnly: c.digests.lowSpace(), Differs: c.digests.quarantined(),
+		SessionsOpened: c.ends.opened, SessionsClosed: c.ends.closed, SessionsExpired: c.ends.expired, SessionsKilled: c.ends.killed,
+		SessionsTakenOver: c.ends.takenOver,
+		Staleness:         c.pub.info(op.Eventual, c.now.Mono).Staleness,
 	}
 	s.Ready, s.Reason = c.serves()
 	s.Members = c.members()
