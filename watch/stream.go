@@ -26,6 +26,8 @@ type Stream struct {
 
 	// Guarded by h.mu.
 
+	onReady func() // called with each signal; nil for nobody
+
 	// next is zero while the stream waits: nothing between what it has delivered and the end of the history matches.
 	// Otherwise it is behind: everything before next has been delivered or does not match, and ready has been signalled.
 	next   op.Zxid
@@ -38,6 +40,16 @@ type Stream struct {
 // Ready returns a channel that holds a signal while Take has something new to say: mostly matching events, in any case
 // not merely a change that does not match. A signal may come for nothing. After Close the channel is closed.
 func (s *Stream) Ready() <-chan struct{} { return s.ready }
+
+// OnReady makes the stream call f whenever Ready is signalled, and now: for a reader of many streams, which can't wait
+// for a channel of each. F is called with the history locked, by whoever publishes: it must neither block nor use a
+// History or a Stream.
+func (s *Stream) OnReady(f func()) {
+	s.h.mu.Lock()
+	defer s.h.mu.Unlock()
+	s.onReady = f
+	f()
+}
 
 // Take returns the next matching events and the position that it has reached with them: at least the zxid of the last
 // one. It does not wait: no events means that there are none up to the position. It stops after maxEvents, but never
@@ -114,6 +126,9 @@ func (s *Stream) signal() {
 	select {
 	case s.ready <- struct{}{}:
 	default:
+	}
+	if s.onReady != nil {
+		s.onReady()
 	}
 }
 

@@ -300,3 +300,27 @@ func comeAndGo(t *testing.T, h *History, path string) {
 	}
 	closing.Wait()
 }
+
+// A reader of many streams is told of each that has something, as often as Ready would be.
+func TestOnReady(t *testing.T) {
+	h := New(Limits{}, nil, 0, 0)
+	s, err := h.Subscribe(Filter{Path: "/a", Scope: Subtree}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	calls := 0
+	s.OnReady(func() { calls++ })
+	if calls != 1 {
+		t.Fatalf("%d calls at first: what came before would be missed", calls)
+	}
+	acl := &op.ACLRef{ID: 1, List: op.OpenACL}
+	h.Publish([]op.Event{{Zxid: 1, Type: op.Created, Path: "/b", ACL: acl}}, 1)
+	if calls != 1 {
+		t.Error("called for what doesn't match")
+	}
+	h.Publish([]op.Event{{Zxid: 2, Type: op.Created, Path: "/a/b", ACL: acl}}, 2)
+	if events, _, err := s.Take(10); calls != 2 || len(events) != 1 || err != nil {
+		t.Errorf("%d calls, %v, %v", calls, events, err)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/coord-kv/coord/fsm"
 	"github.com/coord-kv/coord/op"
 	"github.com/coord-kv/coord/watch"
 )
@@ -86,6 +87,29 @@ func (r *Replica) timed(done func(*op.Result)) func(*op.Result) {
 	}
 }
 
+// Submit is Start for callers that can't be refused otherwise than by done. Its result is Call.Abandon of the call.
+func (r *Replica) Submit(req *op.Request, done func(*op.Result)) (abandon func() bool) {
+	if k := r.Start(req, done); k != nil {
+		return k.Abandon
+	}
+	done(&op.Result{Err: r.refusal()})
+	return func() bool { return true }
+}
+
+// ViewLater is View for callers that don't wait: it calls done once, at once if the state is fresh enough, else from
+// the loop, unless the wait is abandoned first.
+func (r *Replica) ViewLater(o op.ReadOptions, done func(*fsm.View, op.ReadInfo, error)) (abandon func()) {
+	if v, info, err, ok := r.pub.Load().Serve(o, r.opt.Now().Mono); ok {
+		done(v, info, err)
+		return func() {}
+	}
+	read := &Read{Options: o, Done: done}
+	if !r.inbox.put(read) {
+		done(nil, op.ReadInfo{}, r.refusal())
+	}
+	return read.Abandon
+}
+
 // Watch subscribes to events after from.
 func (r *Replica) Watch(f watch.Filter, from op.Zxid) (*watch.Stream, error) {
 	if !r.pub.Load().Serving {
@@ -111,8 +135,21 @@ func (r *Replica) KeepAlive(ctx context.Context, id op.SessionID) error {
 	}
 }
 
-// Touch gives a sign of life of the session and doesn't wait.
-func (r *Replica) Touch(id op.SessionID) { r.inbox.put(&KeepAlive{Session: id}) }
+// KeepAliveLater is KeepAlive for callers that don't wait: done is called by the loop, once a leader has confirmed the
+// sign of life or the session has ended.
+func (r *Replica) KeepAliveLater(id op.SessionID, done func(error)) {
+	if !r.inbox.put(&KeepAlive{Session: id, Done: done}) {
+		done(r.refusal())
+	}
+}
+
+// Follow has told called by the loop with what becomes of the session, beginning with how it stands, until stop is
+// called. Told must not block.
+func (r *Replica) Follow(id op.SessionID, told func(fsm.SessionChange)) (stop func()) {
+	f := &Follow{Session: id, Told: told}
+	r.inbox.putWait(func(c *Core) { c.Follow(f) })
+	return func() { r.inbox.putWait(func(c *Core) { c.Unfollow(f) }) }
+}
 
 // TimeLeft returns how long the session has to live unless it gives another sign of life, as the leader counts.
 func (r *Replica) TimeLeft(ctx context.Context, id op.SessionID) (time.Duration, error) {

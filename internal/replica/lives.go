@@ -51,6 +51,8 @@ type lives struct {
 	next    uint64                             // number of the last report or question
 	asks    map[uint64]*TimeLeft
 
+	follows map[op.SessionID][]*Follow
+
 	pendingRound livesRound // for the next round, on a leader
 	sinceReap    int
 }
@@ -76,6 +78,7 @@ func (l *lives) init(c *Core, t *session.Tracker) {
 	l.heard = map[op.SessionID]*pulse{}
 	l.reports = map[uint64]map[op.SessionID]uint64{}
 	l.asks = map[uint64]*TimeLeft{}
+	l.follows = map[op.SessionID][]*Follow{}
 }
 
 // KeepAlive takes a sign of life.
@@ -315,6 +318,7 @@ func (l *lives) changed(s fsm.SessionChange) {
 	if s.Ended {
 		l.ended(s.ID)
 	}
+	l.changedTo(s)
 	switch {
 	case !l.c.leading:
 	case s.Ended:
@@ -324,13 +328,14 @@ func (l *lives) changed(s fsm.SessionChange) {
 	}
 }
 
-// installed drops signs of life of sessions that have ended behind a snapshot.
+// installed drops signs of life of sessions that have ended behind a snapshot, and tells those who follow one.
 func (l *lives) installed() {
 	for id := range l.heard {
 		if _, ok := l.c.machine.Session(id); !ok {
 			l.ended(id)
 		}
 	}
+	l.tellAll()
 }
 
 func (l *lives) ended(id op.SessionID) {

@@ -1,0 +1,47 @@
+package member
+
+import (
+	"github.com/coord-kv/coord/fsm"
+	"github.com/coord-kv/coord/op"
+)
+
+// What doors ask of a member without waiting for the answer.
+
+// DoLater has a request decided; see replica.Replica.Submit.
+func (m *Member) DoLater(req *op.Request, done func(*op.Result)) (abandon func() bool) {
+	r, err := m.running()
+	if err != nil {
+		done(&op.Result{Err: err.(*op.Error)})
+		return func() bool { return true }
+	}
+	return r.Submit(req, done)
+}
+
+// ViewLater finds a state that is as fresh as o asks; see replica.Replica.ViewLater.
+func (m *Member) ViewLater(o op.ReadOptions, done func(*fsm.View, op.ReadInfo, error)) (abandon func()) {
+	r, err := m.running()
+	if err != nil {
+		done(nil, op.ReadInfo{}, err)
+		return func() {}
+	}
+	return r.ViewLater(o, done)
+}
+
+// KeepAliveLater gives a sign of life of a session; see replica.Replica.KeepAliveLater.
+func (m *Member) KeepAliveLater(id op.SessionID, done func(error)) {
+	r, err := m.running()
+	if err != nil {
+		done(err)
+		return
+	}
+	r.KeepAliveLater(id, done)
+}
+
+// FollowSession has told called with what becomes of a session; see replica.Replica.Follow.
+func (m *Member) FollowSession(id op.SessionID, told func(fsm.SessionChange)) (stop func()) {
+	r, err := m.running()
+	if err != nil {
+		return func() {}
+	}
+	return r.Follow(id, told)
+}
