@@ -8,6 +8,7 @@ import (
 	"github.com/coord-kv/coord/fsm"
 	"github.com/coord-kv/coord/internal/peer"
 	"github.com/coord-kv/coord/internal/replica"
+	"github.com/coord-kv/coord/internal/storage"
 	"github.com/coord-kv/coord/op"
 	"github.com/coord-kv/coord/watch"
 )
@@ -75,9 +76,18 @@ func (m *Member) Status() op.Status {
 	}
 	s.Name, s.Uptime = m.cfg.Name, time.Since(m.began)
 	st := m.store.Stats()
-	s.LogBytes, s.CheckpointBytes, s.FreeBytes = st.Log.Bytes, st.Checkpoint, m.disk.Free()
+	s.LogBytes, s.CheckpointBytes, s.FreeBytes = st.Log.Bytes, st.Checkpoint, free(m.store)
 	m.describe(s.Members)
 	return s
+}
+
+// free returns the bytes left on the file system; 0 if it can't tell.
+func free(s *storage.Store) int64 {
+	n, err := s.Free()
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // describe adds names, addresses and what the streams know.
@@ -88,7 +98,8 @@ func (m *Member) describe(members []op.MemberStatus) {
 	for i := range members {
 		s := &members[i]
 		s.Name = m.peers[s.ID].Name
-		if j := slices.IndexFunc(m.cfg.Members, func(p peer.Member) bool { return p.Name == s.Name }); j >= 0 {
+		j := slices.IndexFunc(m.cfg.Members, func(p peer.Member) bool { return p.Name == s.Name })
+		if j >= 0 && m.cfg.Listener != nil { // a member alone may have none to be reached at
 			s.PeerAddr = m.cfg.Members[j].Addr
 		}
 		s.Up = s.Self

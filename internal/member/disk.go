@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -23,6 +25,11 @@ type Disk struct {
 	Store *storage.Store
 	Pace  func(bytes int) error // called before each write of a checkpoint; nil writes at full speed
 
+	// Reserve is how many bytes are set aside for log and manifest to go on when the file system is full; 0 for none.
+	Reserve int64
+
+	size atomic.Int64 // bytes of the current checkpoint
+
 	mu      sync.Mutex
 	stored  map[uint64]storage.ChunkInfo // the chunks of history in the manifest, by number
 	first   uint64                       // index of the first log entry needed
@@ -36,6 +43,9 @@ func NewDisk(s *storage.Store, r *storage.Recovered) *Disk {
 	for _, c := range r.Chunks {
 		d.stored[c.Seq] = c
 	}
+	if r.Checkpoint != nil {
+		d.size.Store(r.Checkpoint.Size)
+	}
 	return d
 }
 
@@ -47,17 +57,33 @@ func (d *Disk) Append(hs *raftpb.HardState, entries []*raftpb.Entry, sync bool) 
 // Quiet makes the log durable in a tick without appends.
 func (d *Disk) Quiet() error { return d.Store.Quiet() }
 
-// Free returns the bytes left on the file system.
+// Free returns the bytes that the member has left: what it has set aside counts, and what its next checkpoint will take
+// doesn't, for the one before it goes only when that stands.
 func (d *Disk) Free() int64 {
 	n, err := d.Store.Free()
 	if err != nil {
 		return replica.UnknownSpace
 	}
-	return n
+	size := d.size.Load()
+	return n - size - size/4 + min(d.Store.Reserved(), math.MaxInt64-n)
+}
+
+// KeepReserve sets the reserve aside, or again after it was used, once there is at least as much room beyond it. The
+// store gives it up by itself when there is none left.
+func (d *Disk) KeepReserve() error {
+	if d.Reserve == 0 || d.Store.Reserved() > 0 || d.Free() < 2*d.Reserve {
+		return nil
+	}
+	return unlessFull(d.Store.Reserve(d.Reserve))
 }
 
 // WriteCheckpoint writes the cut and makes it current together with the event history up to it.
 func (d *Disk) WriteCheckpoint(cut *replica.Cut, h *watch.History) (size int64, err, fatal error) {
+	size, err = d.writeCheckpoint(cut, h)
+	return size, err, errors.Join(unlessFull(err), d.KeepReserve())
+}
+
+func (d *Disk) writeCheckpoint(cut *replica.Cut, h *watch.History) (int64, error) {
 	info, err := d.Store.WriteCheckpoint(storage.Header{
 		Position: storage.Position{Index: cut.Index, Term: cut.Term}, Zxid: uint64(cut.Zxid), Digest: cut.Digest, ConfState: cut.Conf,
 	}, d.Pace, func(w io.Writer) error {
@@ -65,18 +91,19 @@ func (d *Disk) WriteCheckpoint(cut *replica.Cut, h *watch.History) (size int64, 
 		return err
 	})
 	if err != nil {
-		return 0, err, unlessFull(err)
+		return 0, err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	change, last := d.history(h, cut.Zxid)
 	if err := d.Store.CommitCheckpoint(info, d.first, change); err != nil {
-		return 0, err, errors.Join(unlessFull(err), d.Store.Discard(info, nil))
+		return 0, errors.Join(err, d.Store.Discard(info, nil))
 	}
 	d.changed(change)
+	d.size.Store(info.Size)
 	d.dropPartial(info.Index + 1)
 	h.Durable(last)
-	return info.Size, nil, nil
+	return info.Size, nil
 }
 
 // unlessFull returns err unless it is about space, or about a checkpoint that a snapshot has overtaken: those do no harm.
@@ -147,6 +174,7 @@ func (d *Disk) Install(in *replica.Install) error {
 	}
 	clear(d.stored)
 	d.changed(storage.ChunkChange{Staged: r.history})
+	d.size.Store(r.info.Size)
 	d.dropPartial(r.info.Index + 1)
 	return nil
 }

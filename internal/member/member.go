@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -49,6 +50,9 @@ type Config struct {
 // manifest, and a margin for the next checkpoint.
 const spaceMark = 256 << 20
 
+// spaceReserve is what of that is really taken, in a file: two files of the log, and a step of the manifest.
+const spaceReserve = 2*storage.DefaultSegmentBytes + 4<<20
+
 // Member is a member, open or running. Its methods are safe for concurrent use.
 type Member struct {
 	cfg     Config
@@ -66,6 +70,9 @@ type Member struct {
 
 	mu    sync.Mutex
 	peers map[uint64]storage.Peer // the other members and this one, by id
+	saved map[uint64]storage.Peer // as they are remembered on disk
+
+	acked acked
 }
 
 // Open opens the data directory, or makes it. After that only Run or Close may fail the member.
@@ -95,6 +102,8 @@ func (m *Member) prepare() (err error) {
 	m.network, err = peer.New(peer.Config{
 		Self:    peer.Identity{Member: m.id, Boot: m.boot, Name: m.cfg.Name},
 		Boots:   m.boots(),
+		Last:    m.store.LastIndex,
+		Acked:   m.acked.of,
 		Handler: handler{m},
 		Logger:  m.log,
 	})
@@ -127,6 +136,10 @@ func (m *Member) identify() error {
 	m.disk.Pace = pace(rate, time.Sleep)
 	if m.peers == nil {
 		m.peers = map[uint64]storage.Peer{}
+	}
+	m.saved = maps.Clone(m.peers)
+	for id, p := range m.peers {
+		m.acked.heard(id, p.Acked)
 	}
 	return m.knownMembers()
 }
@@ -169,7 +182,12 @@ func (m *Member) Close() error { return m.store.Close() }
 
 // Run drives the member until ctx ends, which is no error, or it cannot go on. It closes the data directory.
 func (m *Member) Run(ctx context.Context) (err error) {
-	defer func() { err = errors.Join(err, m.store.Close()) }()
+	defer func() {
+		if err == nil {
+			err = unlessFull(m.rememberPeers())
+		}
+		err = errors.Join(err, m.store.Close())
+	}()
 	g, ctx := errgroup.WithContext(ctx)
 	if m.cfg.Listener != nil {
 		g.Go(func() error { return m.network.Serve(ctx, m.cfg.Listener) })
@@ -194,11 +212,18 @@ func (m *Member) start(ctx context.Context, g *errgroup.Group) error {
 	m.found = nil
 	cfg := m.cfg.Replica
 	cfg.Self, cfg.Boot = m.id, m.boot
+	cfg.Heard = m.acked.heard
 	if cfg.SpaceMark == 0 && !m.cfg.Memory {
 		cfg.SpaceMark = spaceMark
 	}
+	if !m.cfg.Memory {
+		m.disk.Reserve = spaceReserve
+	}
+	if err := m.disk.KeepReserve(); err != nil {
+		return err
+	}
 	r, err := replica.NewReplica(replica.Options{
-		Config: cfg, Start: begin, Disk: m.disk, Network: m, Now: m.clock, Logger: m.log, Observe: m.cfg.Observe,
+		Config: cfg, Start: begin, Disk: remembering{m.disk, m}, Network: m, Now: m.clock, Logger: m.log, Observe: m.cfg.Observe,
 	})
 	if err != nil {
 		return err
@@ -242,7 +267,7 @@ func (m *Member) take(r peer.Roster) error {
 		m.peers[p.ID] = storage.Peer{Name: p.Name}
 	}
 	m.mu.Unlock()
-	if err := m.store.SavePeers(m.peers); err != nil {
+	if err := m.rememberPeers(); err != nil {
 		return err
 	}
 	conf := &raftpb.ConfState{Voters: r.Voters}

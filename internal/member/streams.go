@@ -60,20 +60,25 @@ func (h handler) Snapshot(ctx context.Context, from uint64, t *peer.Transfer) er
 // PeerUp remembers a member's boot number.
 func (h handler) PeerUp(id, boot uint64) {
 	h.m.mu.Lock()
-	defer h.m.mu.Unlock()
 	if p, ok := h.m.peers[id]; ok && boot > p.Boot {
 		p.Boot = boot
 		h.m.peers[id] = p
-		if err := h.m.store.SavePeers(h.m.peers); err != nil {
-			h.m.log.Error("couldn't remember a member's boot number", "member", id, "err", err)
-		}
 	}
+	h.m.mu.Unlock()
+	h.remember()
 }
 
-// PeerDown tells the loop that a member can't be reached.
+// PeerDown tells the loop that a member can't be reached, and remembers what it had acknowledged.
 func (h handler) PeerDown(id uint64) {
 	if r := h.m.replica.Load(); r != nil {
 		r.PeerDown(id)
+	}
+	h.remember()
+}
+
+func (h handler) remember() {
+	if err := h.m.rememberPeers(); err != nil {
+		h.m.log.Error("couldn't remember how far the other members are", "err", err)
 	}
 }
 

@@ -86,8 +86,14 @@ type Config struct {
 	Addrs   map[uint64]string // member id to host:port, resolved anew at each dial; an entry of this member itself is ignored
 	Boots   map[uint64]uint64 // highest boot number known of each member, from before this start; may be nil
 	Handler Handler
-	Logger  *slog.Logger
-	Dial    Dial
+
+	// Last returns the index of the last entry of this member's log, and Acked one up to which another member is known to have
+	// stored the log at some time. A member that comes with less has lost some of it, and is refused. Both may be nil.
+	Last  func() uint64
+	Acked func(id uint64) uint64
+
+	Logger *slog.Logger
+	Dial   Dial
 
 	// RoundTrip, if set, is called with each measured round trip of a ping on an Urgent stream.
 	RoundTrip func(id uint64, d time.Duration)
@@ -138,6 +144,12 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.SilenceTimeout, 5*time.Second)
 	setDefault(&c.MinBackoff, 50*time.Millisecond)
 	setDefault(&c.MaxBackoff, 2*time.Second)
+	if c.Last == nil {
+		c.Last = func() uint64 { return 0 }
+	}
+	if c.Acked == nil {
+		c.Acked = func(uint64) uint64 { return 0 }
+	}
 	if c.Dial == nil {
 		c.Dial = dialTCP
 	}

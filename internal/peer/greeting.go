@@ -132,11 +132,12 @@ type greeting struct {
 	role role
 	from Identity
 	to   uint64
+	last uint64 // index of the last entry of the speaker's log
 }
 
 func (g greeting) encode() []byte {
 	b := []byte{byte(g.role)}
-	for _, v := range []uint64{g.from.Cluster, g.from.Member, g.to, g.from.Boot} {
+	for _, v := range []uint64{g.from.Cluster, g.from.Member, g.to, g.from.Boot, g.last} {
 		b = binary.BigEndian.AppendUint64(b, v)
 	}
 	return appendString(b, g.from.Name)
@@ -146,6 +147,7 @@ func decodeGreeting(b []byte) (greeting, error) {
 	d := decoder{rest: b}
 	g := greeting{role: role(d.uint8())}
 	g.from.Cluster, g.from.Member, g.to, g.from.Boot = d.uint64(), d.uint64(), d.uint64(), d.uint64()
+	g.last = d.uint64()
 	g.from.Name = d.string(maxName)
 	if err := d.end(); err != nil {
 		return greeting{}, fmt.Errorf("peer: malformed greeting: %w", err)

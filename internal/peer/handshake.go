@@ -34,7 +34,7 @@ func (p *peer) greet(conn net.Conn, r role) (Identity, error) {
 	if err := conn.SetDeadline(time.Now().Add(p.net.cfg.HandshakeTimeout)); err != nil {
 		return Identity{}, err
 	}
-	mine := greeting{role: r, from: p.self, to: p.id}
+	mine := greeting{role: r, from: p.self, to: p.id, last: p.net.cfg.Last()}
 	if err := send(conn, openGreeting, mine.encode()); err != nil {
 		return Identity{}, err
 	}
@@ -61,10 +61,8 @@ func (p *peer) believe(body []byte, r role) (greeting, error) {
 	case g.role != r || g.to != p.self.Member || g.from.Cluster != p.self.Cluster || g.from.Member != p.id:
 		return greeting{}, fmt.Errorf("asked for the %v role of member %x of cluster %x, welcomed to the %v role by %v",
 			r, p.id, p.self.Cluster, g.role, g.from)
-	case g.from.Boot < p.boot.Load():
-		return greeting{}, errors.New(p.older(g.from.Boot))
 	}
-	return g, nil
+	return g, p.outdated(g)
 }
 
 // admit takes an accepted connection through its handshake, and serves it until it ends.
@@ -78,6 +76,8 @@ func (n *Network) admit(ctx context.Context, conn net.Conn) {
 	switch {
 	case err == io.EOF: // left without a word, as port checks do
 	case ctx.Err() != nil:
+	case errors.Is(err, errUnfounded):
+		n.log.Debug("refused a connection on the peer port", "remote", conn.RemoteAddr().String(), "error", err)
 	case err != nil:
 		n.stranger(conn, err)
 	case p == nil: // a first-start question, answered
@@ -105,7 +105,7 @@ func (n *Network) question(conn net.Conn) (*peer, greeting, error) {
 		_ = refuse(conn, err.Error()) // for the other's log; this one says it too
 		return nil, greeting{}, err
 	}
-	welcome := greeting{role: g.role, from: p.self, to: p.id}
+	welcome := greeting{role: g.role, from: p.self, to: p.id, last: n.cfg.Last()}
 	if err := send(conn, openWelcome, welcome.encode()); err != nil {
 		return nil, greeting{}, err
 	}
@@ -143,23 +143,40 @@ func (n *Network) recognise(o opening) (*peer, greeting, error) {
 	return p, g, err
 }
 
+// errUnfounded is no news: of the members that found a cluster one is always the first, and calls the others too early.
+var errUnfounded = errors.New("not part of a cluster yet")
+
 func (n *Network) find(g greeting) (*peer, error) {
 	c := n.cluster.Load()
 	if c == nil {
-		return nil, fmt.Errorf("this is member %x (%q), not part of a cluster yet; you asked for member %x of cluster %x",
-			n.cfg.Self.Member, n.cfg.Self.Name, g.to, g.from.Cluster)
+		return nil, fmt.Errorf("this is member %x (%q), %w; you asked for member %x of cluster %x",
+			n.cfg.Self.Member, n.cfg.Self.Name, errUnfounded, g.to, g.from.Cluster)
 	}
 	if g.from.Cluster != c.self.Cluster || g.to != c.self.Member {
 		return nil, fmt.Errorf("this is %v; you asked for member %x of cluster %x", c.self, g.to, g.from.Cluster)
 	}
 	p := c.peers[g.from.Member]
-	switch {
-	case p == nil:
+	if p == nil {
 		return nil, fmt.Errorf("this is %v, which knows no member %x (%q)", c.self, g.from.Member, g.from.Name)
-	case g.from.Boot < p.boot.Load():
-		return nil, errors.New(p.older(g.from.Boot))
 	}
-	return p, nil
+	return p, p.outdated(g)
+}
+
+// outdated refuses a member that comes with less than it had: it would vote against what it has acknowledged. While a stream to
+// it stands it is the member that was there before, and what it acknowledges meanwhile may overtake its greeting.
+func (p *peer) outdated(g greeting) error {
+	boot := p.boot.Load()
+	if g.from.Boot < boot {
+		return errors.New(p.older(g.from.Boot))
+	}
+	if g.from.Boot == boot && p.up.Load() {
+		return nil
+	}
+	if acked := p.net.cfg.Acked(p.id); g.last < acked {
+		return fmt.Errorf("member %x (%q) comes with a log up to entry %d and had acknowledged entry %d: its data directory is an older copy, or has lost what was written; replace this member",
+			p.id, g.from.Name, g.last, acked)
+	}
+	return nil
 }
 
 func (p *peer) older(boot uint64) string {

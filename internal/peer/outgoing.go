@@ -20,9 +20,14 @@ type outgoing struct {
 	queue *queue
 	wake  chan struct{} // holds a token when the peer has just contacted us: dial now
 
+	// Of the goroutine in run.
 	complain rate.Sometimes
-	backoff  time.Duration // of the goroutine in run
+	backoff  time.Duration
+	broken   time.Time // since when there has been no stream
 }
+
+// patience is for how long a missing stream is no news: members start one after the other, and networks hiccup.
+const patience = 3 * time.Second
 
 func newOutgoing(p *peer, class Class) *outgoing {
 	return &outgoing{
@@ -30,19 +35,34 @@ func newOutgoing(p *peer, class Class) *outgoing {
 		class:    class,
 		queue:    newQueue(p.net.cfg.queueLimit(class)),
 		wake:     make(chan struct{}, 1),
-		complain: seldom(),
+		complain: rate.Sometimes{Interval: complaintEvery},
 	}
 }
 
 func (o *outgoing) run(ctx context.Context) {
+	o.broken = time.Now()
 	for ctx.Err() == nil {
 		lasted, err := o.connectAndServe(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		o.complain.Do(func() { o.peer.log.Warn("no stream to peer", "class", o.class.String(), "error", err) })
+		if lasted > 0 {
+			o.broken = time.Now()
+		}
+		o.tell(err)
 		o.wait(ctx, lasted)
 	}
+}
+
+func (o *outgoing) tell(err error) {
+	missing := time.Since(o.broken)
+	if missing < patience {
+		o.peer.log.Debug("no stream to peer", "class", o.class.String(), "error", err)
+		return
+	}
+	o.complain.Do(func() {
+		o.peer.log.Warn("no stream to peer", "class", o.class.String(), "for", missing.Round(time.Second), "error", err)
+	})
 }
 
 // wait lets a time pass before the next attempt that doubles with each, jittered by half so that members that lost each other at the

@@ -26,7 +26,11 @@ type Config struct {
 	Tick          time.Duration // of liveness and elections; 50 ms
 	ElectionTicks int           // without a leader before an election; 10
 	SpaceMark     int64         // bytes below which a disk counts as nearly full; 0 for never
+	CutBytes      int           // of log between two checkpoints, at least; 64 MiB
 
+	// Heard is called with how far another member says that it has applied the log, which its disk then holds. Nil: nobody
+	// wants to know. It must not block.
+	Heard   func(id, index uint64)
 	Publish func(Published)                           // called whenever the state has moved, before anybody is answered
 	Fact    func(level Level, what string, kv ...any) // what happened, for the log; nil drops it
 }
@@ -111,6 +115,9 @@ func New(cfg Config, start Start) (*Core, error) {
 	if cfg.Fact == nil {
 		cfg.Fact = func(Level, string, ...any) {}
 	}
+	if cfg.Heard == nil {
+		cfg.Heard = func(uint64, uint64) {}
+	}
 	if cfg.Publish == nil {
 		cfg.Publish = func(Published) {}
 	}
@@ -131,6 +138,9 @@ func New(cfg Config, start Start) (*Core, error) {
 	c.lives.init(c, session.NewTracker(cfg.Tick))
 	c.digests.init(c)
 	c.cuts.init(c, start)
+	if cfg.CutBytes > 0 {
+		c.SetCutBytes(cfg.CutBytes)
+	}
 	c.elect.c = c
 	c.pub.View = c.machine.View()
 	c.cfg.Publish(c.pub)

@@ -88,6 +88,7 @@ func (d *digests) heard(from uint64, payload []byte) error {
 		return fmt.Errorf("a beacon of member %x, which is not of this cluster", from)
 	}
 	d.beat[from] = b
+	d.c.cfg.Heard(from, b.Index)
 	if own, ok := d.at(b.Index); ok {
 		d.compare(from, b, own)
 	}

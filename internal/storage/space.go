@@ -42,6 +42,9 @@ func (s *Store) Reserve(bytes int64) error {
 	return nil
 }
 
+// Reserved returns how many bytes are set aside.
+func (s *Store) Reserved() int64 { return s.reserved.Load() }
+
 // ReleaseReserve gives the space back.
 func (s *Store) ReleaseReserve() error {
 	if err := s.fs.Remove(s.path(reserveName)); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -180,6 +180,16 @@ func (s *Store) Append(hs *pb.HardState, entries []*pb.Entry, sync bool) error {
 	return s.withLog(func(w *wal) error { return w.append(hs, entries, sync) })
 }
 
+// LastIndex returns the index of the last entry of the log, or of the checkpoint if the log has none behind it.
+func (s *Store) LastIndex() uint64 {
+	s.walMu.Lock()
+	defer s.walMu.Unlock()
+	if s.wal == nil {
+		return 0
+	}
+	return s.wal.last.Index
+}
+
 // Quiet is to be called in a tick without an Append. It makes durable what isn't, the watermark included.
 func (s *Store) Quiet() error {
 	return s.withLog((*wal).quiet)
