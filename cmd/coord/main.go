@@ -2,6 +2,8 @@
 //
 //	coord dev      a service for development, in one process
 //	coord serve    one member of a cluster
+//	coord get, set, create, rm, ls, tree, stat, watch, txn, session, lease
+//	coord status   how a cluster is; coord check says it to monitoring
 //
 // Ports, unless told otherwise: 7070 for HTTP (API, metrics, health), 7071 for the other members. A member keeps
 // everything in its data directory and writes logs to standard error. Exit codes are listed by `coord help exit-codes`.
@@ -11,8 +13,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 )
 
@@ -26,7 +30,7 @@ func main() {
 // Run executes one command line and returns its exit code. It is main without the process, for tests.
 func Run(ctx context.Context, args []string, io stdio) int {
 	root := newRoot(io)
-	root.SetArgs(args)
+	root.SetArgs(separateExec(args))
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
@@ -53,23 +57,32 @@ const (
 	exitDamaged     = 65 // serve, dev: the data directory is damaged or not this member's (EX_DATAERR)
 )
 
-// exitError is an error with its exit code, its reason and what to do next. It prints as three lines at the most.
+// exitError is an error with its exit code, its reason and what to do next: a command, or a sentence. It prints as three
+// lines at the most.
 type exitError struct {
-	code int
-	err  error
-	why  string
-	next string
+	code   int
+	err    error
+	why    string
+	next   string
+	child  bool // the code is one of a program that was run
+	silent bool // everything has been said on standard output; the code is all that is left
 }
 
 func (e *exitError) Error() string { return e.err.Error() }
 func (e *exitError) Unwrap() error { return e.err }
 
-func (e *exitError) print(w interface{ Write([]byte) (int, error) }) {
+func (e *exitError) print(w io.Writer) {
+	if e.silent {
+		return
+	}
 	fmt.Fprintf(w, "coord: %v\n", e.err)
 	if e.why != "" {
 		fmt.Fprintln(w, e.why)
 	}
-	if e.next != "" {
+	switch {
+	case strings.HasPrefix(e.next, "coord "):
 		fmt.Fprintf(w, "see: %s\n", e.next)
+	case e.next != "":
+		fmt.Fprintf(w, "next: %s\n", e.next)
 	}
 }

@@ -31,15 +31,17 @@ func newRoot(io stdio) *cobra.Command {
 	root.SetOut(io.out)
 	root.SetErr(io.err)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usageError(c, err) })
-	root.AddGroup(&cobra.Group{ID: "server", Title: "Run the service:"}, &cobra.Group{ID: "other", Title: "Other:"})
+	root.AddGroup(&cobra.Group{ID: "server", Title: "Run the service:"}, &cobra.Group{ID: "client", Title: "Use it:"},
+		&cobra.Group{ID: "other", Title: "Other:"})
 	root.SetHelpCommandGroupID("other")
 	root.SetCompletionCommandGroupID("other")
 	root.AddCommand(newDev(io), newServe(io), newCheckConfig(io), newVersion(io), newExitCodes())
+	addClient(root, io)
 	return root
 }
 
 func usageError(c *cobra.Command, err error) error {
-	return &exitError{code: exitUsage, err: err, next: c.CommandPath() + " --help"}
+	return &exitError{code: exitUsage, err: err, why: "usage: " + c.UseLine(), next: c.CommandPath() + " --help"}
 }
 
 // noArgs refuses arguments with a usage error.

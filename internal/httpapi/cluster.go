@@ -1,6 +1,11 @@
 package httpapi
 
-import "context"
+import (
+	"context"
+	"errors"
+
+	"github.com/coord-kv/coord/op"
+)
 
 // What one endpoint says of itself is asked for once, there alone: that it doesn't answer is what one wants to know.
 
@@ -29,4 +34,14 @@ func (c *Client) ask(ctx context.Context, endpoint, path string) (*Answer, error
 		return nil, err
 	}
 	return a, nil
+}
+
+// Probe reads linearizably at one endpoint, which takes a leader that a quorum has just confirmed. That the read is denied
+// proves it as well.
+func (c *Client) Probe(ctx context.Context, endpoint string) error {
+	_, err := c.ask(ctx, endpoint, nodesURL+"/")
+	if e, ok := errors.AsType[*Error](err); ok && e.Code == op.Denied.String() {
+		return nil
+	}
+	return err
 }

@@ -1,0 +1,261 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/coord-kv/coord/internal/httpapi"
+	"github.com/coord-kv/coord/op"
+)
+
+// globals are the flags that every command has that asks a service. They can stand before the command or behind it.
+type globals struct {
+	io          stdio
+	flags       *pflag.FlagSet
+	endpoints   []string
+	context     string
+	user        string
+	timeout     time.Duration
+	output      string
+	consistency string
+	minZxid     uint64
+	quiet       bool
+	verbose     bool
+	color       string
+	password    string // from the environment or the context: a flag would be seen by everybody on the machine
+}
+
+const defaultEndpoint = "http://127.0.0.1:7070"
+
+func newGlobals(io stdio) *globals {
+	g := &globals{io: io, flags: pflag.NewFlagSet("global", pflag.ContinueOnError)}
+	f := g.flags
+	f.StringSliceVarP(&g.endpoints, "endpoints", "e", []string{defaultEndpoint}, "members to ask, tried one after the other")
+	f.StringVarP(&g.context, "context", "c", "", "use this context instead of the current one; see coord context")
+	f.StringVar(&g.user, "user", "", "who you are; the password is read from COORD_PASSWORD")
+	f.DurationVar(&g.timeout, "timeout", 10*time.Second, "give up after that long")
+	f.StringVarP(&g.output, "output", "o", "table", "table for people, json or raw for programs")
+	f.StringVar(&g.consistency, "consistency", "", "of reads: linearizable (default), sequential, bounded:500ms or eventual")
+	f.Uint64Var(&g.minZxid, "min-zxid", 0, "read no state older than this zxid")
+	f.BoolVarP(&g.quiet, "quiet", "q", false, "say nothing but data and errors")
+	f.BoolVarP(&g.verbose, "verbose", "v", false, "show each request on standard error")
+	f.StringVar(&g.color, "color", "auto", "auto, always or never; NO_COLOR means never")
+	return g
+}
+
+// addTo gives a command the global flags. A flag of the command's own may have the same letter: the global one has no
+// letter there then.
+func (g *globals) addTo(c *cobra.Command) {
+	g.flags.VisitAll(func(f *pflag.Flag) {
+		if f.Shorthand != "" && c.Flags().ShorthandLookup(f.Shorthand) != nil {
+			f = withoutShorthand(f)
+		}
+		c.Flags().AddFlag(f)
+	})
+}
+
+func withoutShorthand(f *pflag.Flag) *pflag.Flag {
+	without := *f
+	without.Shorthand = ""
+	return &without
+}
+
+// prepare takes in what the command line left open and checks it. The command line wins over the environment, that over
+// the context.
+func (g *globals) prepare(c *cobra.Command) error {
+	given := map[string]bool{}
+	c.Flags().VisitAll(func(f *pflag.Flag) { given[f.Name] = f.Changed }) // copies without a letter are not in g.flags
+	g.flags.VisitAll(func(f *pflag.Flag) { f.Changed = f.Changed || given[f.Name] })
+	if err := fromEnvironment(g.flags); err != nil {
+		return usageError(c, err)
+	}
+	g.password = os.Getenv("COORD_PASSWORD")
+	if err := g.applyContext(); err != nil {
+		return err
+	}
+	if err := g.check(); err != nil {
+		return usageError(c, err)
+	}
+	return nil
+}
+
+func (g *globals) check() error {
+	if !slices.Contains([]string{"table", "json", "raw"}, g.output) {
+		return fmt.Errorf("--output %q: it is table, json or raw", g.output)
+	}
+	if !slices.Contains([]string{"auto", "always", "never"}, g.color) {
+		return fmt.Errorf("--color %q: it is auto, always or never", g.color)
+	}
+	if g.timeout <= 0 {
+		return fmt.Errorf("--timeout %s: it is more than 0", g.timeout)
+	}
+	level, age, bounded := strings.Cut(g.consistency, ":")
+	if _, ok := op.LevelOf(level); g.consistency != "" && (!ok || bounded != (level == op.Bounded.String())) {
+		return fmt.Errorf("--consistency %q: it is linearizable, sequential, bounded:500ms or eventual", g.consistency)
+	}
+	if bounded {
+		if _, err := time.ParseDuration(age); err != nil {
+			return fmt.Errorf("--consistency %q: %q is not a duration such as 500ms", g.consistency, age)
+		}
+		g.consistency = level + "; max=" + age
+	}
+	return nil
+}
+
+// read is how fresh the user wants what is read.
+func (g *globals) read() httpapi.Read {
+	return httpapi.Read{Consistency: g.consistency, MinZxid: op.Zxid(g.minZxid)}
+}
+
+// client returns a client of the endpoints.
+func (g *globals) client(c *cobra.Command) (*httpapi.Client, error) {
+	cfg := httpapi.Config{
+		Endpoints: g.endpoints, User: g.user, Password: g.password, Agent: "coord/" + buildVersion(),
+	}
+	if g.verbose {
+		cfg.Trace = g.trace
+	}
+	cl, err := httpapi.New(cfg)
+	if err != nil {
+		return nil, usageError(c, fmt.Errorf("--endpoints: %w", err))
+	}
+	return cl, nil
+}
+
+func (g *globals) trace(a httpapi.Attempt) {
+	what := "ok"
+	if a.Err != nil {
+		what = reason(a.Err)
+	}
+	by := ""
+	if a.ServedBy != "" {
+		by = " (" + a.ServedBy + ")"
+	}
+	fmt.Fprintf(g.io.err, "%s %s: %s%s in %s\n", a.Method, a.URL, what, by, a.Took.Round(100*time.Microsecond))
+}
+
+// note tells the user something that is no data.
+func (g *globals) note(format string, args ...any) {
+	if !g.quiet {
+		fmt.Fprintf(g.io.err, format+"\n", args...)
+	}
+}
+
+// asking is one execution of a command: what its flags say, a client, and where the output goes.
+type asking struct {
+	*globals
+	*httpapi.Client
+	c   *cobra.Command
+	out *printer
+}
+
+// asks makes RunE of a command that asks a service. Its context has the timeout, unless the command runs until it is
+// interrupted and limits its requests itself.
+func (g *globals) asks(f func(ctx context.Context, a *asking, args []string) error) func(*cobra.Command, []string) error {
+	return g.asksForever(func(ctx context.Context, a *asking, args []string) error {
+		ctx, cancel := context.WithTimeout(ctx, g.timeout)
+		defer cancel()
+		return f(ctx, a, args)
+	})
+}
+
+func (g *globals) asksForever(f func(context.Context, *asking, []string) error) func(*cobra.Command, []string) error {
+	return func(c *cobra.Command, args []string) error {
+		if err := g.prepare(c); err != nil {
+			return err
+		}
+		cl, err := g.client(c)
+		if err != nil {
+			return err
+		}
+		a := &asking{g, cl, c, newPrinter(g)}
+		if err := f(c.Context(), a, args); err != nil {
+			a.out.flush()
+			return err
+		}
+		return a.out.flush()
+	}
+}
+
+// command completes a command that asks a service.
+func (g *globals) command(c *cobra.Command) *cobra.Command {
+	g.addTo(c)
+	return c
+}
+
+// pathArgs are the arguments of a command about one node: its path, and up to extra others.
+func pathArgs(extra int) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		switch {
+		case len(args) == 0:
+			return usageError(c, errors.New("the path of a node is missing"))
+		case len(args) > 1+extra:
+			return usageError(c, fmt.Errorf("unexpected argument %q", args[1+extra]))
+		}
+		return checkPath(c, args[0])
+	}
+}
+
+func checkPath(c *cobra.Command, path string) error {
+	err := op.CheckPath(path)
+	if err == nil {
+		return nil
+	}
+	e := &exitError{code: exitUsage, err: fmt.Errorf("%.200q is not the path of a node", path), next: c.CommandPath() + " --help"}
+	if b, ok := errors.AsType[*op.Error](err); ok {
+		e.why = b.Detail
+	}
+	if fixed := "/" + strings.Trim(path, "/"); op.CheckPath(fixed) == nil {
+		e.why = cmp.Or(e.why, "a path begins with a slash and doesn't end in one")
+		e.next = c.CommandPath() + " " + fixed
+	}
+	return e
+}
+
+// What the server takes of a node's data and of a transaction at the most. A cluster's own limit on data may be lower.
+const (
+	maxValue = 4 << 20
+	maxTxn   = 8 << 20
+)
+
+// data returns what a command is to store: its argument, standard input for "-", nothing without one.
+func (a *asking) data(args []string) ([]byte, error) {
+	if len(args) < 2 {
+		return nil, nil
+	}
+	if args[1] != "-" {
+		return []byte(args[1]), nil
+	}
+	return a.stdin(maxValue)
+}
+
+// stdin reads standard input, but no more than what the server would take.
+func (a *asking) stdin(limit int64) ([]byte, error) {
+	return a.readInput("standard input", a.io.in, limit)
+}
+
+func (a *asking) readInput(name string, r io.Reader, limit int64) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, limit+1))
+	switch {
+	case err != nil:
+		return nil, &exitError{
+			code: exitOther, err: fmt.Errorf("couldn't read %s", name), why: err.Error(), next: a.c.CommandPath() + " --help",
+		}
+	case int64(len(b)) > limit:
+		return nil, &exitError{
+			code: exitOther, err: fmt.Errorf("%s is too large", name), why: fmt.Sprintf("the limit is %d bytes", limit),
+			next: "store large things elsewhere, and where they are here",
+		}
+	}
+	return b, nil
+}

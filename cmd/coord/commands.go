@@ -1,0 +1,41 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+// addClient adds the commands that ask a service. The root has their flags too, so that these can stand before the
+// command; commands that run a service don't have them.
+func addClient(root *cobra.Command, io stdio) {
+	g := newGlobals(io)
+	for _, c := range [...]*cobra.Command{
+		newGet(g), newSet(g), newCreate(g), newRm(g), newStat(g), newLs(g), newTree(g), newWatch(g), newTxn(g),
+		newSession(g), newLease(g), newStatus(g), newCheck(g),
+	} {
+		c.GroupID = "client"
+		root.AddCommand(c)
+	}
+	root.AddCommand(newContext(g), newDocs(io))
+	root.TraverseChildren = true
+	g.addTo(root)
+	parent(root)
+}
+
+// parent makes c a command that only has others below it: alone it shows its help, and a word that is none of them is an
+// error.
+func parent(c *cobra.Command) *cobra.Command {
+	c.Args = cobra.ArbitraryArgs
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return c.Help()
+		}
+		e := &exitError{code: exitUsage, err: fmt.Errorf("%s has no command %q", c.CommandPath(), args[0]), next: c.CommandPath() + " --help"}
+		if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+			e.why = "did you mean " + near[0] + "?"
+		}
+		return e
+	}
+	return c
+}

@@ -1,0 +1,350 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coord-kv/coord/internal/httpapi"
+)
+
+// verdict is the state of a cluster as it is seen from here. Its value is the exit code of coord status.
+type verdict int
+
+const (
+	healthy  verdict = 0
+	unclear  verdict = 1
+	degraded verdict = 2
+	noQuorum verdict = 3
+)
+
+func (v verdict) String() string {
+	return [...]string{"healthy", "could not tell", "degraded", "no quorum"}[v]
+}
+
+// MarshalText returns the verdict as JSON has it.
+func (v verdict) MarshalText() ([]byte, error) {
+	return []byte(strings.ReplaceAll(v.String(), " ", "_")), nil
+}
+
+// report is what all endpoints together know of a cluster. Its JSON is what coord status -o json prints.
+type report struct {
+	Status  verdict  `json:"status"`
+	Cluster string   `json:"cluster,omitempty"`
+	Leader  string   `json:"leader,omitempty"`
+	Members []view   `json:"members"`
+	Voters  int      `json:"voters"`  // 0 if nobody could say
+	Up      int      `json:"up"`      // of them
+	Needed  int      `json:"needed"`  // for a quorum
+	Meaning []string `json:"meaning"` // what is wrong and what it means, the worst first
+	Next    string   `json:"next,omitempty"`
+}
+
+// view is one member, or an endpoint of which nobody knows which member it is.
+type view struct {
+	Name     string `json:"name,omitempty"`
+	Endpoint string `json:"endpoint,omitempty"`
+	Role     string `json:"role,omitempty"`
+	Up       bool   `json:"up"`
+	Ready    bool   `json:"ready"`
+	State    string `json:"state"` // "ok", or what is wrong
+	Zxid     string `json:"zxid,omitempty"`
+	Lag      uint64 `json:"lag"`
+	Version  string `json:"version,omitempty"`
+	Learner  bool   `json:"learner,omitempty"`
+	readOnly bool
+}
+
+// examine asks every endpoint once, all at the same time, and makes a report. Members without an endpoint are known from
+// those that have one.
+func examine(ctx context.Context, cl *httpapi.Client) *report {
+	answers := askAll(ctx, cl)
+	r := &report{Members: []view{}}
+	r.collect(answers)
+	r.judge(answers, probe(ctx, cl, answers))
+	return r
+}
+
+// answer is what one endpoint has said.
+type answer struct {
+	endpoint string
+	cluster  *httpapi.Cluster
+	version  string
+	err      error
+}
+
+func askAll(ctx context.Context, cl *httpapi.Client) []answer {
+	endpoints := cl.Endpoints()
+	answers := make([]answer, len(endpoints))
+	var wg sync.WaitGroup
+	for i, e := range endpoints {
+		wg.Go(func() {
+			a := &answers[i]
+			a.endpoint = e
+			if a.cluster, a.err = cl.Cluster(ctx, e); a.err != nil {
+				return
+			}
+			if v, err := cl.Version(ctx, e); err == nil {
+				a.version = v.Version
+			}
+		})
+	}
+	wg.Wait()
+	return answers
+}
+
+// probe reads the root linearizably: what a member believes of leader and quorum may be old, and this is not. A member that
+// was asked answers only if it could prove that its leader leads.
+func probe(ctx context.Context, cl *httpapi.Client, answers []answer) error {
+	var endpoints []string
+	for _, a := range answers {
+		if a.err == nil {
+			endpoints = append(endpoints, a.endpoint)
+		}
+	}
+	if len(endpoints) == 0 {
+		return &httpapi.UnreachableError{}
+	}
+	err := error(nil)
+	for _, e := range endpoints {
+		if err = cl.Probe(ctx, e); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// collect merges the answers into one list of members.
+func (r *report) collect(answers []answer) {
+	seen := map[string]*httpapi.Member{}
+	for _, a := range answers {
+		if a.err != nil {
+			r.Members = append(r.Members, view{Endpoint: a.endpoint, State: "does not answer: " + shortReason(a.err)})
+			continue
+		}
+		c := a.cluster
+		r.Cluster, r.Leader = cmp.Or(r.Cluster, c.Cluster), cmp.Or(r.Leader, c.Leader)
+		r.Members = append(r.Members, view{
+			Name: c.Name, Endpoint: a.endpoint, Role: c.Role, Up: true, Ready: c.Ready, State: memberState(c),
+			Zxid: fmt.Sprint(c.Zxid), Version: a.version, readOnly: c.ReadOnly,
+		})
+		for i := range c.Members {
+			merged(seen, &c.Members[i], c.Leader == c.Name)
+		}
+	}
+	r.addUnseen(seen)
+	slices.SortStableFunc(r.Members, func(a, b view) int { return cmp.Compare(a.Name, b.Name) })
+}
+
+// merged keeps of several reports of one member that of the leader, which knows how far behind others are, else that it is
+// up if anybody has a stream to it.
+func merged(seen map[string]*httpapi.Member, m *httpapi.Member, byLeader bool) {
+	old, ok := seen[m.Name]
+	switch {
+	case !ok, byLeader:
+		seen[m.Name] = m
+	case m.Up && !old.Up && old.Lag == 0:
+		old.Up = true
+	}
+}
+
+// addUnseen adds what members say of others: their lag, and those that have no endpoint here. If one endpoint doesn't
+// answer and one member isn't up, these two belong together.
+func (r *report) addUnseen(seen map[string]*httpapi.Member) {
+	silent := []*view{}
+	for i := range r.Members {
+		v := &r.Members[i]
+		if m, ok := seen[v.Name]; ok && v.Up {
+			v.Lag, v.Learner = m.Lag, m.Learner
+			delete(seen, v.Name)
+		} else if !v.Up {
+			silent = append(silent, v)
+		}
+	}
+	for _, m := range seen {
+		v := view{Name: m.Name, Up: m.Up, Ready: m.Up, Lag: m.Lag, Learner: m.Learner, State: "up, as others see it; no endpoint given"}
+		if !m.Up {
+			v.State = "down, as others see it"
+		}
+		if len(silent) == 1 && len(seen) == 1 && !m.Up {
+			silent[0].Name, silent[0].Learner = m.Name, m.Learner
+			return
+		}
+		r.Members = append(r.Members, v)
+	}
+}
+
+func memberState(c *httpapi.Cluster) string {
+	switch {
+	case !c.Ready:
+		return "not ready: " + cmp.Or(c.Reason, "not caught up yet")
+	case c.ReadOnly:
+		return "its disk is nearly full"
+	case c.Reason != "":
+		return c.Reason
+	case c.Leader == "":
+		return "knows no leader"
+	}
+	return "ok"
+}
+
+// shortReason says why one endpoint doesn't answer. It stands beside the endpoint.
+func shortReason(err error) string {
+	if u, ok := err.(*httpapi.UnreachableError); ok && len(u.Failures) > 0 {
+		return u.Failures[0].Reason()
+	}
+	return reason(err)
+}
+
+// judge decides on the verdict and says what it means.
+func (r *report) judge(answers []answer, probed error) {
+	answering := 0
+	for _, a := range answers {
+		if a.err == nil {
+			answering++
+		}
+	}
+	for _, v := range r.Members {
+		if v.Name == "" || v.Learner {
+			continue
+		}
+		r.Voters++
+		if v.Up {
+			r.Up++
+		}
+	}
+	r.Needed = r.Voters/2 + 1
+	switch {
+	case answering == 0:
+		r.Status, r.Voters, r.Needed = unclear, 0, 0
+		r.say("no endpoint answers: the service is down, or not at these addresses")
+		r.Next = "is it running? coord dev starts a service; --endpoints or COORD_ENDPOINTS says where it is"
+	case differ(answers):
+		r.Status = unclear
+		r.say("the endpoints belong to different clusters")
+		r.Next = "give --endpoints of one cluster alone"
+	case probed != nil:
+		r.withoutQuorum(probed)
+	default:
+		r.withQuorum()
+	}
+}
+
+func differ(answers []answer) bool {
+	first := ""
+	for _, a := range answers {
+		if a.err != nil || a.cluster.Cluster == "" {
+			continue
+		}
+		if first = cmp.Or(first, a.cluster.Cluster); first != a.cluster.Cluster {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *report) say(format string, args ...any) {
+	r.Meaning = append(r.Meaning, fmt.Sprintf(format, args...))
+}
+
+func (r *report) withoutQuorum(why error) {
+	r.Status = noQuorum
+	switch {
+	case r.Voters == 0:
+		r.say("the members of this new cluster have not found each other yet")
+		r.Next = "start all members of its list; coord status --wait healthy waits for them"
+	case r.Up < r.Needed:
+		r.say("%d of %s answer and %d are needed: writes and linearizable reads are refused; "+
+			"reads with --consistency eventual still work", r.Up, plural(r.Voters, "member"), r.Needed)
+		r.Next = "start " + r.down() + " again"
+	default:
+		r.say("there is no leader just now: %s", reason(why))
+		r.Next = "an election takes about a second; coord status --wait healthy waits for it"
+	}
+}
+
+func (r *report) withQuorum() {
+	if r.Up < r.Voters {
+		r.Status = degraded
+		r.say("%d of %s answer; %s", r.Up, plural(r.Voters, "member"), r.margin())
+		r.Next = "start " + r.down() + " again"
+	}
+	for _, v := range r.Members {
+		switch {
+		case v.Name == "" && !v.Up:
+			r.Status = degraded
+			r.say("nothing answers at %s", v.Endpoint)
+		case v.Up && (!v.Ready || v.readOnly || v.Endpoint != "" && v.State != "ok"):
+			r.Status = degraded
+			r.say("%s: %s", v.Name, v.State)
+		}
+		if v.readOnly {
+			r.say("writes are refused when too few members have room; free space on the disk of %s", v.Name)
+		}
+	}
+	if r.Status == healthy {
+		r.say("%d of %s answer; %s", r.Up, plural(r.Voters, "member"), r.margin())
+	}
+}
+
+// margin says how many members may yet be lost.
+func (r *report) margin() string {
+	switch left := r.Up - r.Needed; {
+	case r.Voters == 1:
+		return "it is the only one: if it stops, so does the service"
+	case left == 0:
+		return "one more loss stops writes"
+	case left == 1:
+		return "one more loss is survived"
+	default:
+		return fmt.Sprintf("%d more losses are survived", left)
+	}
+}
+
+// down names the members that are not up.
+func (r *report) down() string {
+	var names []string
+	for _, v := range r.Members {
+		if v.Up {
+			continue
+		}
+		switch {
+		case v.Name != "" && v.Endpoint != "":
+			names = append(names, v.Name+" ("+v.Endpoint+")")
+		case v.Name != "":
+			names = append(names, v.Name)
+		}
+	}
+	if len(names) == 0 {
+		return "the missing members"
+	}
+	return strings.Join(names, " and ")
+}
+
+// pollInterval is how often a command that waits looks again.
+const pollInterval = 250 * time.Millisecond
+
+// await examines the cluster until it is healthy or ctx ends, and returns the last report.
+func await(ctx context.Context, cl *httpapi.Client, each time.Duration) *report {
+	for {
+		var r *report
+		within(context.WithoutCancel(ctx), each, func(c context.Context) error {
+			r = examine(c, cl)
+			return nil
+		})
+		if r.Status == healthy {
+			return r
+		}
+		t := time.NewTimer(pollInterval)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return r
+		case <-t.C:
+		}
+	}
+}
