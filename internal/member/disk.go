@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -164,12 +165,13 @@ func (d *Disk) Compact(index uint64) error {
 	return nil
 }
 
-// Install makes a received snapshot the state, in place of log and history.
+// Install makes a received snapshot the state and its history the member's, in place of the log or, if that is to be
+// kept, in place of the checkpoint alone.
 func (d *Disk) Install(in *replica.Install) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	r := in.Content.(*received)
-	if err := d.Store.InstallSnapshot(nil, r.info, r.history); err != nil {
+	if err := d.install(r, in.Keep); err != nil {
 		return err
 	}
 	clear(d.stored)
@@ -177,6 +179,15 @@ func (d *Disk) Install(in *replica.Install) error {
 	d.size.Store(r.info.Size)
 	d.dropPartial(r.info.Index + 1)
 	return nil
+}
+
+func (d *Disk) install(r *received, keepLog bool) error {
+	if !keepLog {
+		return d.Store.InstallSnapshot(nil, r.info, r.history)
+	}
+	return d.Store.CommitCheckpoint(r.info, d.first, storage.ChunkChange{
+		Staged: r.history, Drop: slices.Collect(maps.Keys(d.stored)),
+	})
 }
 
 // Load turns what a data directory held into what a replica begins with. history limits its event history.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -235,7 +236,7 @@ func (d *Disk) beginReceiving(info *storage.Info) (*storage.Incoming, error) {
 		d.partial = nil
 		return in, nil
 	}
-	d.dropPartial(info.Index + 1)
+	d.dropPartial(math.MaxUint64) // the next leader may have an older checkpoint, and never that one
 	return d.Store.Receive(info)
 }
 
@@ -304,7 +305,11 @@ func (a *arriving) state() (*fsm.Machine, error) {
 
 // Read reads bytes of the checkpoint that weren't there yet, and keeps them.
 func (a *arriving) Read(p []byte) (int, error) {
-	n, err := a.next(p)
+	left := a.info.Size - a.in.Offset()
+	if left == 0 {
+		return 0, io.EOF
+	}
+	n, err := a.next(p[:min(int64(len(p)), left)])
 	if n > 0 {
 		if _, err := a.in.Write(p[:n]); err != nil {
 			return 0, err

@@ -9,7 +9,7 @@ import (
 	"github.com/coord-kv/coord/op"
 )
 
-// apply hands one committed entry to the state machine and notes who is to be answered.
+// apply takes one committed entry. A member that has halted leaves it in the log for later.
 func (c *Core) apply(e *raftpb.Entry) {
 	if c.fatal != nil {
 		return
@@ -18,14 +18,35 @@ func (c *Core) apply(e *raftpb.Entry) {
 		c.fail("entry %d changes the membership, which this version of coord does not know; run a newer one", e.GetIndex())
 		return
 	}
-	if e.GetIndex() != c.applied+1 {
+	if e.GetIndex() != c.decided+1 {
 		panic("replica: an entry was applied out of order")
 	}
+	c.decided = e.GetIndex()
+	if c.isLeader() && e.GetTerm() == c.term && len(e.GetData()) > 0 {
+		c.requests.entryDecided()
+	}
+	if !c.halt.halted() {
+		c.enter(e)
+	}
+}
+
+// catchUp hands the state machine what was decided while the member had halted.
+func (c *Core) catchUp() {
+	for c.applied < c.decided && c.fatal == nil {
+		entries, err := c.log.Entries(c.applied+1, c.decided+1, maxApplyBytes)
+		c.must(err)
+		for _, e := range entries {
+			if c.fatal == nil {
+				c.enter(e)
+			}
+		}
+	}
+}
+
+// enter hands one entry to the state machine and notes who is to be answered.
+func (c *Core) enter(e *raftpb.Entry) {
 	if len(e.GetData()) > 0 && !c.applyBatch(e) {
 		return
-	}
-	if c.isLeader() && e.GetTerm() == c.term && len(e.GetData()) > 0 {
-		c.requests.entryApplied()
 	}
 	if e.GetTerm() != c.appliedTerm {
 		c.requests.termApplied(e.GetTerm())
@@ -51,6 +72,9 @@ func (c *Core) applyBatch(e *raftpb.Entry) bool {
 		return false
 	}
 	done := c.machine.Apply(batch)
+	if !c.checkLevel(e.GetIndex()) {
+		return false
+	}
 	if len(done.Events) > 0 || c.machine.Zxid() > c.history.Current() {
 		c.history.Publish(done.Events, c.machine.Zxid())
 	}

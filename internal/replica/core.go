@@ -26,7 +26,9 @@ type Config struct {
 	Tick          time.Duration // of liveness and elections; 50 ms
 	ElectionTicks int           // without a leader before an election; 10
 	SpaceMark     int64         // bytes below which a disk counts as nearly full; 0 for never
-	CutBytes      int           // of log between two checkpoints, at least; 64 MiB
+	MaxLevel      uint32        // the highest level of the state that this member speaks; fsm.MaxLevel
+
+	CutBytes int // of log between two checkpoints, at least; 64 MiB
 
 	// Heard is called with how far another member says that it has applied the log, which its disk then holds. Nil: nobody
 	// wants to know. It must not block.
@@ -83,8 +85,10 @@ type Core struct {
 	term    uint64
 	leading bool // this member leads and has applied an entry of its own term
 	changes uint64
+	raised  uint32 // the level that this leadership has proposed
 
-	applied     uint64 // index
+	decided     uint64 // index of the last entry that raft has handed over
+	applied     uint64 // index of the last one in the state: behind only while the member has halted
 	appliedTerm uint64
 	conf        *raftpb.ConfState
 	pub         Published
@@ -95,6 +99,8 @@ type Core struct {
 	lives    lives
 	ends     ends
 	digests  digests
+	halt     quarantine
+	vetting  vetting
 	cuts     cuts
 	elect    takeover
 
@@ -112,6 +118,9 @@ func New(cfg Config, start Start) (*Core, error) {
 	if cfg.ElectionTicks == 0 {
 		cfg.ElectionTicks = DefaultElectionTicks
 	}
+	if cfg.MaxLevel == 0 {
+		cfg.MaxLevel = fsm.MaxLevel
+	}
 	if cfg.Fact == nil {
 		cfg.Fact = func(Level, string, ...any) {}
 	}
@@ -123,7 +132,10 @@ func New(cfg Config, start Start) (*Core, error) {
 	}
 	c := &Core{
 		cfg: cfg, machine: start.Machine, history: start.History,
-		applied: start.Index, appliedTerm: start.Term, conf: start.ConfState,
+		decided: start.Index, applied: start.Index, appliedTerm: start.Term, conf: start.ConfState,
+	}
+	if c.checkLevel(start.Index); c.fatal != nil {
+		return nil, c.fatal
 	}
 	if err := c.loadLog(start); err != nil {
 		return nil, err
@@ -137,6 +149,7 @@ func New(cfg Config, start Start) (*Core, error) {
 	c.reads.init(c)
 	c.lives.init(c, session.NewTracker(cfg.Tick))
 	c.digests.init(c)
+	c.halt.c, c.vetting.c = c, c
 	c.cuts.init(c, start)
 	if cfg.CutBytes > 0 {
 		c.SetCutBytes(cfg.CutBytes)
@@ -249,11 +262,10 @@ func (c *Core) Turn(now Clock) (Work, bool) {
 			c.sendRaft(m)
 		}
 	}
-	if w.Install, w.Discard = c.cuts.received(c.ready.Snapshot); w.Install != nil {
-		w.Sync = true
-	}
+	w.Install, w.Discard = c.cuts.received(c.ready.Snapshot)
+	w.Sync = w.Sync || w.Install != nil
 	w.Messages, c.out = c.out, nil
-	if c.hasReady || len(w.Messages) > 0 || w.Cut != nil || w.Discard != nil {
+	if c.hasReady || len(w.Messages) > 0 || w.Cut != nil || w.Install != nil || w.Discard != nil {
 		return w, true
 	}
 	c.settle()
@@ -276,6 +288,10 @@ func (c *Core) Persisted() {
 		for _, rs := range rd.ReadStates {
 			c.reads.confirmed(rs)
 		}
+	}
+	if c.halt.healing != nil && c.cuts.installing == c.halt.healing {
+		c.cuts.installing = nil
+		c.halt.healed()
 	}
 	c.settle()
 }
@@ -322,6 +338,9 @@ func (c *Core) Tick() {
 	c.requests.tick()
 	c.reads.tick()
 	c.digests.tick()
+	c.halt.tick()
+	c.vetting.tick()
+	c.raiseLevel()
 	c.elect.tick()
 }
 
@@ -342,7 +361,7 @@ func (c *Core) noticeLeader() {
 		return
 	}
 	was := c.lead
-	c.lead, c.term, c.leading = lead, term, false
+	c.lead, c.term, c.leading, c.raised = lead, term, false, 0
 	if lead != 0 && lead != was {
 		c.changes++
 	}

@@ -34,7 +34,11 @@ type Install struct {
 	Machine *fsm.Machine
 	History []watch.Chunk // that came with it
 	Content any           // the receiver's own, such as the file
+
+	Keep bool // the core's: the log stays and goes on from the snapshot, which may be older than the checkpoint
 }
+
+func (in *Install) index() uint64 { return in.Message.GetSnapshot().GetMetadata().GetIndex() }
 
 // cuts decides when the state is written to disk and the log before it dropped.
 type cuts struct {
@@ -45,6 +49,8 @@ type cuts struct {
 	size       int64  // of the last checkpoint
 	index      uint64 // of it
 	busy       bool
+	wanted     bool            // cut at the next index at which that is possible
+	sending    map[uint64]bool // members that a checkpoint is being sent to, which raft has not asked for
 	next       *Cut
 	installing *Install   // between a turn and Persisted
 	incoming   []*Install // received since the last turn, of which raft takes one at the most
@@ -52,19 +58,20 @@ type cuts struct {
 
 func (q *cuts) init(c *Core, s Start) {
 	q.c, q.min, q.tailMax, q.index = c, minCutBytes, maxTailBytes, s.Index
+	q.sending = map[uint64]bool{}
 }
 
-// SetCutBytes changes how much log makes a checkpoint due, and keeps a quarter of that before it; for simulations, which
-// have little.
+// SetCutBytes changes how much log makes a checkpoint due, and keeps a quarter of that before it; for simulations,
+// which have little.
 func (c *Core) SetCutBytes(n int) { c.cuts.min, c.cuts.tailMax = n, n/4 }
 
 // applied notes an entry of n bytes. A checkpoint is cut only at an index that every member remembers the digest of.
 func (q *cuts) applied(n int) {
 	q.since += n + entryCost
-	if q.busy || q.c.applied%CutEvery != 0 || q.since < max(q.min, int(q.size/4*3)) || q.c.digests.quarantined() {
+	if q.busy || q.c.applied%CutEvery != 0 || !q.wanted && q.since < max(q.min, int(q.size/4*3)) {
 		return
 	}
-	q.busy, q.since = true, 0
+	q.busy, q.wanted, q.since = true, false, 0
 	q.c.history.Cut()
 	q.next = &Cut{
 		Index: q.c.applied, Term: q.c.appliedTerm, Conf: q.c.conf,
@@ -122,6 +129,7 @@ func (c *Core) FirstIndex() uint64 {
 // SnapshotSent tells raft how the transfer of a checkpoint to a member ended. Every transfer must be reported: until
 // then the member is sent nothing else.
 func (c *Core) SnapshotSent(to uint64, err error) {
+	delete(c.cuts.sending, to)
 	status := raftSnapshotOK
 	if err != nil {
 		status = raftSnapshotFailed
@@ -129,27 +137,48 @@ func (c *Core) SnapshotSent(to uint64, err error) {
 	c.raft.ReportSnapshot(to, status)
 }
 
-// Receive takes a snapshot from the leader, complete and checked. The next Turn says what becomes of it: Install, if raft
-// wants it, or Discard. After an error it is the caller's to discard.
+// Receive takes a snapshot from the leader, complete and checked. A later Turn says what becomes of it: Install, if it
+// is wanted and nobody contradicts it, or Discard. After an error it is the caller's to discard.
 func (c *Core) Receive(from uint64, in *Install) error {
 	if in.Message.GetType() != raftpb.MsgSnap {
 		return fmt.Errorf("a snapshot stream that begins with a %v message", in.Message.GetType())
 	}
-	if err := c.stepChecked(from, in.Message); err != nil {
-		return err
+	if err := c.check(from, in.Message); err != nil {
+		return fmt.Errorf("a snapshot: %w", err)
 	}
-	c.cuts.incoming = append(c.cuts.incoming, in)
+	c.vetting.begin(from, in)
 	return nil
 }
 
-// received returns, of what arrived since the last turn, that which raft installs, and the rest. s may be nil or empty.
+// admit takes a snapshot that nobody contradicts: as the state of a quarantined member, or as raft's.
+func (c *Core) admit(from uint64, in *Install) {
+	if c.halt.why == Quarantined && c.halt.healing == nil && c.halt.reachable(in.Message.GetSnapshot()) {
+		c.halt.healing = in
+		return
+	}
+	if err := c.stepChecked(from, in.Message); err != nil {
+		c.cfg.Fact(Warn, "refused a snapshot", "member", from, "err", err)
+	}
+	c.cuts.incoming = append(c.cuts.incoming, in)
+}
+
+// received returns, of what arrived since the last turn, that which is installed, and the rest. What raft wants goes
+// before what a quarantine does. s may be nil or empty.
 func (q *cuts) received(s *raftpb.Snapshot) (install *Install, discard []*Install) {
 	for _, in := range q.incoming {
-		if install == nil && !raft.IsEmptySnap(s) && in.Message.GetSnapshot().GetMetadata().GetIndex() == s.GetMetadata().GetIndex() {
+		if install == nil && !raft.IsEmptySnap(s) && in.index() == s.GetMetadata().GetIndex() {
 			install = in
 		} else {
 			discard = append(discard, in)
 		}
+	}
+	switch own := q.c.halt.take(); {
+	case own == nil:
+	case install == nil && raft.IsEmptySnap(s):
+		install = own
+	default:
+		q.c.halt.healing = nil
+		discard = append(discard, own)
 	}
 	if install == nil && !raft.IsEmptySnap(s) {
 		panic("replica: raft wants to install a snapshot that has not been received")
@@ -162,17 +191,23 @@ func (q *cuts) received(s *raftpb.Snapshot) (install *Install, discard []*Instal
 func (q *cuts) installed(s *raftpb.Snapshot) {
 	c := q.c
 	in := q.installing
-	c.machine, q.installing = in.Machine, nil
-	c.applied, c.appliedTerm = s.GetMetadata().GetIndex(), s.GetMetadata().GetTerm()
-	q.since, q.next, q.index = 0, nil, c.applied
-	c.digests.record(c.applied)
-	c.replaceHistory(in.History)
+	q.installing, c.halt.why = nil, Running
+	c.replaceState(in, s.GetMetadata().GetIndex(), s.GetMetadata().GetTerm())
+	c.decided = c.applied
 	c.requests.installed()
 	c.lives.installed()
 }
 
-// replaceHistory goes on behind a snapshot with the event history that came with it. Without a usable one nothing before
-// the snapshot is kept, and streams that need more are told so.
+// replaceState puts a received state in place of the own one.
+func (c *Core) replaceState(in *Install, index, term uint64) {
+	c.machine, c.applied, c.appliedTerm = in.Machine, index, term
+	c.cuts.since, c.cuts.next, c.cuts.index = 0, nil, index
+	c.digests.begin()
+	c.replaceHistory(in.History)
+}
+
+// replaceHistory goes on behind a snapshot with the event history that came with it. Without a usable one nothing
+// before the snapshot is kept, and streams that need more are told so.
 func (c *Core) replaceHistory(stored []watch.Chunk) {
 	floor, zxid := c.machine.Floor(), c.machine.Zxid()
 	if err := c.history.Replace(floor, stored, zxid); err != nil {

@@ -17,8 +17,11 @@ const (
 	FrameConfirm                   // those of a report that a leader confirms: report, session*
 	FrameAsk                       // how long has a session left: question, session
 	FrameTold                      // question, milliseconds, known
-	FrameBeacon                    // index, digest, free bytes
+	FrameBeacon                    // a Beacon
 	FrameSnapshot                  // header of a snapshot stream: a raftpb.Message; never sent as a frame
+	FrameRecall                    // what was your digest? index
+	FrameDigest                    // index, known, digest
+	FrameFetch                     // give me a state that my log goes on from: index before its first entry
 )
 
 // Message is one frame for another member, or the order to send it the current checkpoint.
@@ -36,8 +39,11 @@ func (c *Core) send(to uint64, urgent bool, kind uint8, payload []byte) {
 }
 
 func (c *Core) sendRaft(m *raftpb.Message) {
-	if m.GetType() == raftpb.MsgReadIndex && m.GetFrom() != c.cfg.Self {
+	switch t := m.GetType(); {
+	case t == raftpb.MsgReadIndex && m.GetFrom() != c.cfg.Self:
 		return // raft passes on the question of a member that is mistaken about the leader; it will ask again itself
+	case (t == raftpb.MsgPreVote || t == raftpb.MsgVote) && !c.mayLead():
+		return // raft has no way to keep a voter from standing for election, but without being heard it can't win
 	}
 	payload, err := proto.Marshal(m)
 	if err != nil {
@@ -75,6 +81,12 @@ func (c *Core) Step(from uint64, kind uint8, payload []byte) error {
 		return c.lives.toldFrame(payload)
 	case FrameBeacon:
 		return c.digests.heard(from, payload)
+	case FrameRecall:
+		return c.digests.asked(from, payload)
+	case FrameDigest:
+		return c.digests.answered(from, payload)
+	case FrameFetch:
+		return c.halt.fetched(from, payload)
 	}
 	return fmt.Errorf("a frame of unknown kind %d", kind)
 }
@@ -93,6 +105,9 @@ func (c *Core) stepRaft(from uint64, payload []byte) error {
 func (c *Core) stepChecked(from uint64, m *raftpb.Message) error {
 	if err := c.check(from, m); err != nil {
 		return fmt.Errorf("a %v message: %w", m.GetType(), err)
+	}
+	if m.GetType() == raftpb.MsgTimeoutNow && !c.mayLead() {
+		return nil
 	}
 	if c.fatal == nil {
 		c.raft.Step(m) // what it returns is about local messages and proposals only

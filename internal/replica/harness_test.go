@@ -113,7 +113,9 @@ func (s saved) machine(t *testing.T) *fsm.Machine {
 func (d *memDisk) write(w Work) {
 	if w.Install != nil {
 		d.checkpoint = w.Install.Content.(saved)
-		d.base, d.entries = d.checkpoint, nil
+		if !w.Install.Keep {
+			d.base, d.entries = d.checkpoint, nil
+		}
 	}
 	if w.HardState != nil {
 		d.hard = proto.Clone(w.HardState).(*raftpb.HardState)

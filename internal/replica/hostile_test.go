@@ -99,7 +99,7 @@ func TestForwardedInternalRequestIsRefused(t *testing.T) {
 
 // FuzzStep gives a leader and a follower arbitrary frames of a member: they may refuse them, and nothing else may happen.
 func FuzzStep(f *testing.F) {
-	for kind := range FrameSnapshot + 1 {
+	for kind := range FrameFetch + 1 {
 		f.Add(kind, []byte{1, 1, 0})
 	}
 	heartbeat, _ := proto.Marshal(message(raftpb.MsgHeartbeat, 2, 1, 1, nil))

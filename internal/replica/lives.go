@@ -84,7 +84,7 @@ func (l *lives) init(c *Core, t *session.Tracker) {
 // KeepAlive takes a sign of life.
 func (c *Core) KeepAlive(k *KeepAlive) {
 	l := &c.lives
-	if _, ok := c.machine.Session(k.Session); !ok {
+	if _, ok := c.machine.Session(k.Session); !ok && !c.halt.halted() {
 		l.finish(k, &op.Error{Code: op.SessionExpired, Outcome: op.Decided, Detail: "the session has ended"})
 		return
 	}
@@ -121,6 +121,8 @@ func (l *lives) turn() {
 	}
 	if l.c.leading {
 		l.tracker.Tick()
+	}
+	if l.c.leading && !l.c.halt.halted() {
 		l.reap()
 	}
 }
@@ -225,6 +227,9 @@ func (l *lives) endRound(r *livesRound) {
 		} else {
 			l.c.send(c.to, true, FrameConfirm, appendConfirm(nil, c))
 		}
+	}
+	if l.c.halt.halted() {
+		return // it may take somebody for dead whose sign of life, or whose change of timeout, it doesn't know
 	}
 	if due := l.tracker.Due(r.began, expiryBatch); len(due) > 0 {
 		l.tracker.Proposed(due)
@@ -389,7 +394,7 @@ func (c *Core) TimeLeft(a *TimeLeft) {
 func (c *Core) askAgain(n uint64, a *TimeLeft) {
 	c.lives.asks[n] = a
 	switch {
-	case c.leading:
+	case c.leading && !c.halt.halted():
 		left, ok := c.timeLeft(a.Session)
 		c.lives.told(n, left, ok)
 	case c.lead != 0 && !c.isLeader():
@@ -405,7 +410,7 @@ func (c *Core) timeLeft(id op.SessionID) (ms uint64, ok bool) {
 func (l *lives) asked(from uint64, payload []byte) error {
 	r := wire.NewReader(payload)
 	n, id := r.Uint(), op.SessionID(r.Uint())
-	if err := r.Done(); err != nil || !l.c.leading {
+	if err := r.Done(); err != nil || !l.c.leading || l.c.halt.halted() {
 		return err
 	}
 	left, ok := l.c.timeLeft(id)

@@ -129,14 +129,17 @@ func (q *reads) confirmed(rs raft.ReadState) {
 
 // settle finds out which reads the state as it stands can answer.
 func (q *reads) settle() {
-	if q.fresh.start != 0 && q.c.applied >= q.fresh.index {
+	if !q.c.halt.halted() && q.fresh.start != 0 && q.c.applied >= q.fresh.index {
 		q.freshAt, q.serving, q.fresh = q.fresh.start, true, freshness{}
 	}
 }
 
+// halt stops serving. What waits goes on waiting, and so does what comes.
+func (q *reads) halt() { q.serving, q.freshAt, q.fresh = false, 0, freshness{} }
+
 // answer gives the published view to every read that it satisfies.
 func (q *reads) answer() {
-	q.asked = q.sift(q.asked, func(r *Read) bool { return q.c.applied >= r.index })
+	q.asked = q.sift(q.asked, func(r *Read) bool { return !q.c.halt.halted() && q.c.applied >= r.index })
 	q.waiting = q.sift(q.waiting, q.early)
 	if q.round != nil {
 		q.round.reads = q.sift(q.round.reads, q.early)

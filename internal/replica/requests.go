@@ -16,7 +16,7 @@ const (
 	maxEntryBytes   = 1 << 20  // of one log entry, unless a single request is larger
 	maxEntryCount   = 4096     // requests in one log entry
 	maxTurnBytes    = 4 << 20  // proposed in one turn, so that one turn never lasts long
-	maxUndecided    = 16 << 20 // proposed and not applied yet
+	maxUndecided    = 16 << 20 // proposed and not decided yet
 )
 
 // Call is one request of a client of this member, waiting for its result.
@@ -69,7 +69,7 @@ type requests struct {
 
 	queue      []item // leader only
 	queueBytes int
-	undecided  int    // bytes proposed by this leadership and not applied yet
+	undecided  int    // bytes proposed by this leadership and not decided yet
 	inFlight   []int  // sizes of those entries
 	lastBatch  uint64 // Clock.Mono of this leadership's last batch; 0 before its first
 	handing    int    // ticks for which nothing is proposed, because leadership is being handed over
@@ -104,8 +104,8 @@ func (q *requests) admit(o op.Op, size int) *op.Error {
 		return op.Errorf(op.Overloaded, "this member has %d requests waiting; try again, or another member", len(q.pending))
 	case q.c.digests.lowSpace() && !frees(o):
 		return op.Errorf(op.NoSpace, "a disk of the cluster is nearly full; delete something, or make room: writes go on by themselves then")
-	case q.c.digests.quarantined():
-		return op.Errorf(op.Internal, "this member's state differs from the others'; ask another member")
+	case q.c.halt.halted():
+		return op.Errorf(op.Starting, "%s; ask another member", q.c.halt.reason())
 	}
 	return nil
 }
@@ -293,8 +293,8 @@ func (q *requests) fill() (entry []byte, n, size int) {
 	return entry, n, size
 }
 
-// entryApplied notes that the oldest undecided entry of this leadership has been applied.
-func (q *requests) entryApplied() {
+// entryDecided notes that the oldest undecided entry of this leadership is decided.
+func (q *requests) entryDecided() {
 	if len(q.inFlight) > 0 {
 		q.undecided -= q.inFlight[0]
 		q.inFlight = q.inFlight[1:]

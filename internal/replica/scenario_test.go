@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,13 +24,13 @@ import (
 // them, in the order in which it came: answers when they are given, and warnings. Time passes only by "ticks" and where a
 // command says that it waits; raft draws election timeouts at random, so what depends on one is waited for, never timed.
 //
-//	cluster N                        N members; the first leads, all serve
+//	cluster N [max-level=L]          N members; the first leads, all serve
 //	ticks N                           let N ticks pass for everybody
 //	stall DURATION                    time without ticks: everybody's loop stood still
 //	elect nX                          wait until nX leads
 //	leaves nX                         wait until nX doesn't lead and another one does
 //	handover nX
-//	kill nX..., restart nX     a kill loses nothing that was synced
+//	kill nX..., restart nX [max-level=L]    a kill loses nothing that was synced
 //	cut nX [nY]                       nothing passes between nX and nY, or all others, either way
 //	drop [from=nX] [to=nY] [kind=K]   frames of that kind are lost
 //	hold [from=nX] [to=nY] [kind=K]   the next such frame is kept
@@ -186,7 +187,7 @@ func memberID(t *testing.T, text string) uint64 {
 func (s *scenario) found(w *words) {
 	s.c = &cluster{t: s.t, drop: s.lost, fact: s.warn}
 	s.rules, s.held, s.calls = nil, nil, nil
-	s.c.found(w.number(0), Config{})
+	s.c.found(w.number(0), Config{MaxLevel: uint32(w.uint("max-level"))})
 }
 
 // warn shows what operators should see. Raft's own warnings come when its random timeouts end.
@@ -222,6 +223,9 @@ func (s *scenario) kill(w *words) {
 
 func (s *scenario) restart(w *words) {
 	id := w.member(0)
+	if l := w.uint("max-level"); l != 0 {
+		s.c.disks[id].cfg.MaxLevel = uint32(l)
+	}
 	s.c.start(id)
 	delete(s.c.dead, id)
 	s.c.run()
@@ -286,6 +290,7 @@ func (s *scenario) lost(e envelope) bool {
 var frameNames = map[uint8]string{
 	FrameForward: "forward", FrameProbe: "probe", FrameTaken: "taken", FrameReport: "report", FrameConfirm: "confirm",
 	FrameAsk: "ask", FrameTold: "told", FrameBeacon: "beacon", FrameSnapshot: "snapshot",
+	FrameRecall: "recall", FrameDigest: "digest", FrameFetch: "fetch",
 }
 
 // kindOf names a frame: that of raft by the type of its message, such as "App" or "Heartbeat".
@@ -572,9 +577,10 @@ func (s *scenario) status(w *words) {
 	for i := range w.plain {
 		core := s.c.cores[w.member(i)]
 		line := w.word(i) + ": "
+		anyEntry := regexp.MustCompile(`entry \d+`)
 		switch ok, why := core.serves(); {
 		case !ok:
-			line += "doesn't serve: " + why
+			line += "doesn't serve: " + anyEntry.ReplaceAllString(why, "entry N")
 		case why != "":
 			line += "serves: " + why
 		default:

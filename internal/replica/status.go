@@ -20,7 +20,7 @@ func (c *Core) Status() op.Status {
 		Committed: st.GetCommit(), Applied: c.applied, Last: c.lastIndex(),
 		Zxid: c.machine.Zxid(), Level: c.machine.Level(), CheckpointIndex: c.cuts.index, Sessions: int(c.machine.Counts().Sessions), Oldest: c.history.Oldest(), Digest: digest.String(),
 		Pending: len(c.requests.pending), PendingBytes: int64(c.requests.bytes), LeaderChanges: c.changes,
-		ReadOnly: c.digests.lowSpace(), Differs: c.digests.quarantined(),
+		ReadOnly: c.digests.lowSpace(), Differs: c.halt.halted(),
 		SessionsOpened: c.ends.opened, SessionsClosed: c.ends.closed, SessionsExpired: c.ends.expired, SessionsKilled: c.ends.killed,
 		SessionsTakenOver: c.ends.takenOver,
 		Staleness:         c.pub.info(op.Eventual, c.now.Mono).Staleness,
@@ -34,8 +34,8 @@ func (c *Core) serves() (bool, string) {
 	switch {
 	case c.fatal != nil:
 		return false, c.fatal.Error()
-	case c.digests.quarantined():
-		return false, "this member's state differs from a majority's"
+	case c.halt.halted():
+		return false, c.halt.reason()
 	case !c.reads.serving && c.lead == 0:
 		return false, "no leader is known yet"
 	case !c.reads.serving:

@@ -28,6 +28,7 @@ type takeover struct {
 // PeerDown says that the last stream to or from a member has broken.
 func (c *Core) PeerDown(id uint64) {
 	c.raft.ReportUnreachable(id)
+	c.digests.gone(id)
 	if id != c.lead || c.isLeader() {
 		return
 	}
@@ -39,9 +40,6 @@ func (c *Core) PeerDown(id uint64) {
 func (c *Core) Campaign() { c.elect.arm(0) }
 
 func (t *takeover) arm(dead uint64) {
-	if t.c.digests.quarantined() {
-		return
-	}
 	others := slices.DeleteFunc(slices.Clone(t.c.conf.GetVoters()), func(id uint64) bool { return id == dead })
 	slices.Sort(others)
 	t.armed, t.ticks = true, 0
@@ -62,7 +60,7 @@ func (t *takeover) turn() {
 	if t.armed && t.c.lead != 0 {
 		t.armed = false
 	}
-	if t.armed && t.now {
+	if t.armed && t.now && t.c.mayLead() {
 		t.now = false
 		t.c.raft.Campaign()
 	}
@@ -86,11 +84,12 @@ func (c *Core) transfer() {
 	}
 }
 
-// successor returns the voter that is heard and furthest along, 0 if there is none.
+// successor returns the voter that is heard, may lead and is furthest along, 0 if there is none.
 func (c *Core) successor() uint64 {
 	var best, match uint64
 	c.raft.WithProgress(func(id uint64, typ raft.ProgressType, pr tracker.Progress) {
-		if id != c.cfg.Self && typ == raft.ProgressTypePeer && pr.RecentActive && (best == 0 || pr.Match > match) {
+		fits := id != c.cfg.Self && typ == raft.ProgressTypePeer && pr.RecentActive && c.fits(id)
+		if fits && (best == 0 || pr.Match > match) {
 			best, match = id, pr.Match
 		}
 	})

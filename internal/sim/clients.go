@@ -34,7 +34,7 @@ const patience = 3 * time.Second
 // attempt sends a request once. It returns nil if nobody knows what became of it.
 func (c *client) attempt(call *check.Call) *op.Result {
 	r := *call.Request
-	l := c.at.life
+	l := c.at.serving()
 	if l == nil {
 		c.sleep(c.w.between(time.Millisecond, 100*time.Millisecond))
 		return &op.Result{Err: op.Errorf(op.NoLeader, "no connection")}
@@ -56,7 +56,7 @@ func (c *client) attempt(call *check.Call) *op.Result {
 	switch {
 	case !answered && k.Abandon():
 		res = &op.Result{Err: op.Errorf(op.NoLeader, "not in time")}
-	case !answered || c.w.chance(2): // the answer is lost
+	case !answered || l.m.flipped || c.w.chance(2): // the answer is lost, or nobody may believe it
 		res = nil
 	}
 	call.Attempts[i] = check.Attempt{Tag: r.Tag, Result: res}
@@ -130,7 +130,7 @@ func (c *client) someOp() op.Op {
 
 // read reads at some level.
 func (c *client) read() {
-	l := c.at.life
+	l := c.at.serving()
 	if l == nil {
 		c.move()
 		return
@@ -141,7 +141,7 @@ func (c *client) read() {
 	}
 	call := &check.Call{Client: c.id, Start: c.w.moment(), Request: &op.Request{Op: &op.Get{Path: c.somePath()}}, Read: &o}
 	v, info, err := c.view(l, o)
-	if v == nil || err != nil {
+	if v == nil || err != nil || l.m.flipped {
 		c.move()
 		return
 	}
@@ -213,7 +213,7 @@ func (c *client) sessionOp(id op.SessionID) op.Op {
 
 // alive gives a sign of life and reports whether it was confirmed.
 func (c *client) alive(id op.SessionID) bool {
-	l := c.at.life
+	l := c.at.serving()
 	if l == nil {
 		c.move()
 		c.sleep(20 * time.Millisecond)
@@ -225,10 +225,11 @@ func (c *client) alive(id op.SessionID) bool {
 			l.core.KeepAlive(&replica.KeepAlive{Session: id, Done: func(err error) { ok = err == nil; done() }})
 		})
 	})
-	if !ok {
+	if !ok || l.m.flipped {
 		c.move()
+		return false
 	}
-	return ok
+	return true
 }
 
 // follow watches, and goes on at another member from where it was whenever its member fails or it feels like it.
@@ -238,7 +239,7 @@ func (c *client) follow() {
 	pos := op.Zxid(0)
 	c.watcher = c.id
 	for !c.over {
-		l := c.at.life
+		l := c.at.serving()
 		if l == nil || !l.pub.Serving {
 			c.move()
 			c.sleep(20 * time.Millisecond)
@@ -276,7 +277,7 @@ func (c *client) lost(err error, pos op.Zxid) op.Zxid {
 func (c *client) take(l *life, s *watch.Stream, seen *check.Watch) op.Zxid {
 	pos := seen.From
 	leave := c.w.now + c.w.between(time.Second, 20*time.Second)
-	for !l.dead && (c.w.now < leave || c.w.quiet) {
+	for !l.dead && !l.m.flipped && (c.w.now < leave || c.w.quiet) {
 		events, at, err := s.Take(1 + c.w.rng.IntN(50))
 		if err != nil {
 			seen.Open, seen.Gone = false, true

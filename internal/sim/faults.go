@@ -10,7 +10,7 @@ func (w *world) trouble(t *task) {
 			return
 		}
 		m := pick(w, w.members)
-		switch w.rng.IntN(11) {
+		switch w.rng.IntN(12) {
 		case 0, 1:
 			w.crash(m, false)
 		case 2:
@@ -53,6 +53,10 @@ func (w *world) trouble(t *task) {
 				})
 			}
 		case 10:
+			if l := m.life; l != nil && len(w.members) > 1 {
+				l.input(l.flip)
+			}
+		case 11:
 			m.wall = w.between(0, 2*time.Hour) - time.Hour
 			if l := m.life; l != nil && w.chance(30) {
 				l.grip.doom(1+w.rng.IntN(30), errDisk)

@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -25,7 +26,29 @@ type member struct {
 	drift float64       // how much faster than time its clock is
 	wall  time.Duration // how wrong its wall clock is
 
+	flipped bool // its state, in memory at least, is not what the log makes: nobody may believe it
+
 	entries map[uint64]*raftpb.Entry // all that it has ever written to its log and not replaced
+}
+
+// serving returns the life of the member if clients may ask it.
+func (m *member) serving() *life {
+	if m.flipped {
+		return nil
+	}
+	return m.life
+}
+
+// flip changes a node in the state of a member, as a bit that fell over in its memory would.
+func (l *life) flip() {
+	w := l.w
+	if l.m.flipped || slices.ContainsFunc(w.members, func(m *member) bool { return m.flipped }) {
+		return
+	}
+	w.count.Flips++
+	w.note("%v has a node flipped", l.m)
+	l.m.flipped = true
+	l.core.Machine().Apply(&op.Batch{Requests: []*op.Request{{Op: &op.Create{Path: fmt.Sprintf("/flip%d", w.count.Flips)}}}})
 }
 
 func (m *member) String() string { return fmt.Sprintf("m%d", m.index+1) }
@@ -147,6 +170,7 @@ func (l *life) makeCore(begin replica.Start) (err error) {
 		return err
 	}
 	l.noted = begin.Index
+	l.m.flipped = l.w.wrong[begin.Machine.Digest()]
 	l.core.SetCutBytes(l.w.profile.CutBytes)
 	return nil
 }
@@ -219,6 +243,7 @@ func (l *life) work() {
 		w, more := l.core.Turn(l.clock())
 		l.noticeLeader()
 		if !more {
+			l.noteDecisions() // a member that had halted goes on without any work
 			l.endTurn()
 			return
 		}
@@ -267,11 +292,22 @@ func (l *life) release(w replica.Work) {
 		l.send(m)
 	}
 	if w.Cut != nil {
+		if l.m.flipped {
+			l.w.wrong[w.Cut.Digest] = true
+		}
 		l.checkpoint(w.Cut)
 	}
 	l.core.Begin(l.clock())
-	l.core.Persisted()
 	if w.Install != nil {
+		l.m.flipped = l.w.wrong[w.Install.Machine.Digest()]
+	}
+	l.core.Persisted()
+	switch {
+	case w.Install == nil:
+	case w.Install.Keep:
+		l.w.count.Heals++
+		l.w.note("%v has taken another member's state, and is at entry %d", l.m, l.core.Applied())
+	default:
 		l.w.count.Installs++
 		if l.core.History().Oldest() < l.core.Machine().Zxid() {
 			l.w.count.Histories++
@@ -322,6 +358,9 @@ func (l *life) noteDecisions() {
 	for l.noted < applied {
 		l.noted++
 		l.w.decided(l.m, l.m.entries[l.noted])
+	}
+	if l.m.flipped {
+		return
 	}
 	l.w.history.Digests = append(l.w.history.Digests, check.Digest{Member: l.m.id, Index: applied, Value: l.core.Machine().Digest()})
 }

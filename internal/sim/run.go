@@ -107,12 +107,12 @@ func (w *world) recover() {
 	w.run(w.now+restTime, nil)
 }
 
-// equal reports whether all members live, know the same leader, and have applied the same.
+// equal reports whether all members live, know the same leader, have applied the same, and have the right state.
 func (w *world) equal() bool {
 	first := w.members[0].life
 	for _, m := range w.members {
 		l := m.life
-		if l == nil || first == nil || l.core.Leader() == 0 || l.core.Leader() != first.core.Leader() || l.core.Applied() != first.core.Applied() || l.turning {
+		if l == nil || first == nil || l.core.Leader() == 0 || l.core.Leader() != first.core.Leader() || l.core.Applied() != first.core.Applied() || l.turning || m.flipped {
 			return false
 		}
 	}

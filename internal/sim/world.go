@@ -10,8 +10,8 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/coord-kv/coord/fsm"
 	"github.com/coord-kv/coord/internal/check"
-	"github.com/coord-kv/coord/op"
 )
 
 // world is everything there is in a run, and its time.
@@ -31,15 +31,14 @@ type world struct {
 	failed  error // something that must never happen has happened
 	quiet   bool  // clients should come to an end
 
-	seen  map[int]op.Zxid               // by client: the highest zxid that it knows
-	lives map[op.SessionID]check.Moment // last sign of life
+	wrong map[fsm.Digest]bool // of checkpoints of states that the log doesn't make
 }
 
 // newWorld returns a world without members.
 func newWorld(p Profile, out io.Writer) *world {
 	w := &world{
 		profile: p, rng: rand.New(rand.NewPCG(p.Seed, 0x636f6f7264)), history: &check.History{},
-		seen: map[int]op.Zxid{}, lives: map[op.SessionID]check.Moment{},
+		wrong: map[fsm.Digest]bool{},
 		trace: trace{out: out, sum: fnv.New64a()},
 	}
 	w.net = &network{w: w}
