@@ -155,3 +155,32 @@ func TestFailedSyncIsWrittenAnew(t *testing.T) {
 		}
 	}
 }
+
+// TestNameIsSyncedLater ends a process between making a file of the log and syncing its name. The next life finds the file and
+// writes to it, and what it has acknowledged must survive the power loss after that.
+func TestNameIsSyncedLater(t *testing.T) {
+	for seed := range 50 {
+		d := newDisk()
+		d.segment = 1024
+		s := founded(t, d)
+		d.setHook(vfs.Nth(1, vfs.Fault{Err: syscall.EIO}, func(op vfs.Op) bool { return op.Kind == vfs.OpSyncDir }))
+		var err error
+		index := uint64(0)
+		for err == nil {
+			index++
+			err = s.Append(hardState(1, 0, 0), entries(index, index, 1, 100), true)
+		}
+		if !errors.Is(err, ErrDisk) {
+			t.Fatal(err)
+		}
+		d.crash(nil)
+		s, r := reopened(t, d)
+		next := r.Base.Index + uint64(len(r.Entries)) + 1
+		must(t, s.Append(nil, entries(next, next, 1, 100), true))
+		must(t, s.Quiet())
+		d.crash(seeded(seed))
+		if _, r = reopened(t, d); r.Base.Index+uint64(len(r.Entries)) != next {
+			t.Fatalf("seed %d: entry %d was acknowledged, and the log ends with %d", seed, next, r.Base.Index+uint64(len(r.Entries)))
+		}
+	}
+}

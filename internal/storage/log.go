@@ -72,10 +72,15 @@ func (w *wal) start(seq uint64, base Position, state *pb.HardState) error {
 	return err
 }
 
-// resume goes on behind what was read. What stands above the mark is written again before anything counts on it: a process whose
+// resume goes on behind what was read. The directory is synced first: a process that ended between making a file and
+// syncing its name has left a name that a power loss can still take away, and with it all that is written under it from
+// now on. What stands above the mark is written again before anything counts on it: a process whose
 // sync failed may have left it in the kernel's memory only, where it reads well and no later sync reaches it.
 func (w *wal) resume(r *replay) error {
 	w.files, w.state, w.last, w.first = r.files, r.state, r.last(), r.base.Index
+	if err := syncFailed(w.fs.SyncDir(w.dir)); err != nil {
+		return w.fatal(fmt.Errorf("couldn't sync %s: %w", w.dir, err))
+	}
 	f, err := w.fs.Open(w.current())
 	if err != nil {
 		return err
