@@ -195,7 +195,7 @@ func (g *Group) Members(ctx context.Context, o op.ReadOptions) ([]Member, op.Zxi
 	var at op.Zxid
 	for after := ""; ; {
 		res, err := g.conn.Read(ctx, &op.Children{Path: g.dir, After: after, WithData: true, WithStat: true}, o)
-		if e, ok := errors.AsType[*op.Error](err); ok && e.Code == op.NoNode && e.Zxid > 0 {
+		if e, ok := errors.AsType[*op.Error](err); ok && e.Code == op.NoNode {
 			return nil, e.Zxid, nil
 		}
 		if err != nil {

@@ -21,6 +21,7 @@ import (
 // World is one service and the programs that use it.
 type World struct {
 	Rand    *rand.Rand
+	Applied func(*fsm.View) // is called with each new state, if it isn't nil
 	machine *fsm.Machine
 	history *watch.History
 	views   []*fsm.View // the last ones, the newest at the end
@@ -66,6 +67,9 @@ func (w *World) apply(r *op.Request) *op.Result {
 	w.history.Publish(done.Events, w.machine.Zxid())
 	w.views = append(w.views, w.machine.View())
 	w.views = w.views[max(0, len(w.views)-viewsKept):]
+	if w.Applied != nil {
+		w.Applied(w.View())
+	}
 	return &done.Results[0]
 }
 
