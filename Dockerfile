@@ -24,6 +24,6 @@ ENV COORD_LISTEN=:7070
 ENV COORD_PEER_LISTEN=:7071
 EXPOSE 7070 7071
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["/coord", "check"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["/coord", "check", "--member", "-q"]
 ENTRYPOINT ["/coord"]
 CMD ["serve"]

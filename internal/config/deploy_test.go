@@ -50,7 +50,7 @@ func TestCompose(t *testing.T) {
 		if _, ok := compose.Volumes[volume]; !ok || dir != image.volume || !strings.HasPrefix(c.DataDir, dir+"/") {
 			t.Errorf("%s keeps its data in %s, of volume %s at %s; the image has one at %s", name, c.DataDir, volume, dir, image.volume)
 		}
-		if got := strings.Join(s.Healthcheck.Test, " "); got != "CMD /coord check" {
+		if got := strings.Join(s.Healthcheck.Test, " "); got != "CMD /coord check --member -q" {
 			t.Errorf("%s is checked by %q", name, got)
 		}
 		if needed := c.HandOverTimeout + c.Limits.DrainTimeout; s.Grace <= needed {
@@ -120,7 +120,7 @@ func readImage(t *testing.T) image {
 			t.Errorf("the Dockerfile says %s %s; want %s", name, said[name], v)
 		}
 	}
-	if !strings.HasSuffix(said["HEALTHCHECK"], `CMD ["/coord", "check"]`) {
+	if !strings.HasSuffix(said["HEALTHCHECK"], `CMD ["/coord", "check", "--member", "-q"]`) {
 		t.Errorf("the image is checked by %s", said["HEALTHCHECK"])
 	}
 	return i
