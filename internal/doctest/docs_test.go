@@ -5,7 +5,6 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -15,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -221,10 +221,17 @@ func (p *page) port(shown string) int {
 	return p.ports[shown]
 }
 
-// freePort returns a port below those that the system gives to outgoing connections, which could take it meanwhile.
+// nextPort is the port that is tried next. They lie below those that the system gives to outgoing connections, which
+// could take one meanwhile, and each process begins elsewhere: another one may run the same test.
+var nextPort = func() *atomic.Int64 {
+	n := new(atomic.Int64)
+	n.Store(12_000 + int64(os.Getpid())*40%18_000)
+	return n
+}()
+
 func freePort(t *testing.T) int {
 	for range 1000 {
-		port := 12_000 + rand.IntN(18_000)
+		port := int(nextPort.Add(1))
 		if ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
 			ln.Close()
 			return port
