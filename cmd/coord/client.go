@@ -40,12 +40,12 @@ const defaultEndpoint = "http://127.0.0.1:7070"
 func newGlobals(io stdio) *globals {
 	g := &globals{io: io, flags: pflag.NewFlagSet("global", pflag.ContinueOnError)}
 	f := g.flags
-	f.StringSliceVarP(&g.endpoints, "endpoints", "e", []string{defaultEndpoint}, "members to ask, tried one after the other")
+	f.StringSliceVarP(&g.endpoints, "endpoints", "e", []string{defaultEndpoint}, "members, tried one after the other")
 	f.StringVarP(&g.context, "context", "c", "", "use this context instead of the current one; see coord context")
 	f.StringVar(&g.user, "user", "", "who you are; the password is read from COORD_PASSWORD")
 	f.DurationVar(&g.timeout, "timeout", 10*time.Second, "give up after that long")
 	f.StringVarP(&g.output, "output", "o", "table", "table for people, json or raw for programs")
-	f.StringVar(&g.consistency, "consistency", "", "of reads: linearizable (default), sequential, bounded:500ms or eventual")
+	f.StringVar(&g.consistency, "consistency", "", "linearizable (default), sequential, bounded:500ms or eventual")
 	f.Uint64Var(&g.minZxid, "min-zxid", 0, "read no state older than this zxid")
 	f.BoolVarP(&g.quiet, "quiet", "q", false, "say nothing but data and errors")
 	f.BoolVarP(&g.verbose, "verbose", "v", false, "show each request on standard error")
@@ -159,9 +159,12 @@ type asking struct {
 	out *printer
 }
 
+// askFunc is what a command does that asks a service.
+type askFunc = func(ctx context.Context, a *asking, args []string) error
+
 // asks makes RunE of a command that asks a service. Its context has the timeout, unless the command runs until it is
 // interrupted and limits its requests itself.
-func (g *globals) asks(f func(ctx context.Context, a *asking, args []string) error) func(*cobra.Command, []string) error {
+func (g *globals) asks(f askFunc) func(*cobra.Command, []string) error {
 	return g.asksForever(func(ctx context.Context, a *asking, args []string) error {
 		ctx, cancel := context.WithTimeout(ctx, g.timeout)
 		defer cancel()
@@ -169,7 +172,7 @@ func (g *globals) asks(f func(ctx context.Context, a *asking, args []string) err
 	})
 }
 
-func (g *globals) asksForever(f func(context.Context, *asking, []string) error) func(*cobra.Command, []string) error {
+func (g *globals) asksForever(f askFunc) func(*cobra.Command, []string) error {
 	return func(c *cobra.Command, args []string) error {
 		if err := g.prepare(c); err != nil {
 			return err
@@ -211,7 +214,8 @@ func checkPath(c *cobra.Command, path string) error {
 	if err == nil {
 		return nil
 	}
-	e := &exitError{code: exitUsage, err: fmt.Errorf("%.200q is not the path of a node", path), next: c.CommandPath() + " --help"}
+	e := &exitError{code: exitUsage, next: c.CommandPath() + " --help"}
+	e.err = fmt.Errorf("%.200q is not the path of a node", path)
 	if b, ok := errors.AsType[*op.Error](err); ok {
 		e.why = b.Detail
 	}

@@ -23,15 +23,16 @@ func addClient(root *cobra.Command, io stdio) {
 	parent(root)
 }
 
-// parent makes c a command that only has others below it: alone it shows its help, and a word that is none of them is an
-// error.
+// parent makes c a command that only has others below it: alone it shows its help, and a word that is none of them is
+// an error.
 func parent(c *cobra.Command) *cobra.Command {
 	c.Args = cobra.ArbitraryArgs
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			return c.Help()
 		}
-		e := &exitError{code: exitUsage, err: fmt.Errorf("%s has no command %q", c.CommandPath(), args[0]), next: c.CommandPath() + " --help"}
+		e := &exitError{code: exitUsage, why: "usage: " + c.UseLine(), next: c.CommandPath() + " --help"}
+		e.err = fmt.Errorf("%s has no command %q", c.CommandPath(), args[0])
 		if near := c.SuggestionsFor(args[0]); len(near) > 0 {
 			e.why = "did you mean " + near[0] + "?"
 		}

@@ -32,7 +32,8 @@ func (g *globals) completePath(c *cobra.Command, args []string, typed string) ([
 	if i := strings.LastIndexByte(typed, '/'); i > 0 {
 		dir = typed[:i]
 	}
-	l, err := cl.Children(ctx, dir, false, httpapi.Page{Limit: completionNames}, httpapi.Read{Consistency: op.Eventual.String()})
+	fast := httpapi.Read{Consistency: op.Eventual.String()}
+	l, err := cl.Children(ctx, dir, false, httpapi.Page{Limit: completionNames}, fast)
 	if err != nil {
 		return nil, how
 	}

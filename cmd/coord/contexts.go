@@ -78,7 +78,8 @@ func loadContexts() (*contexts, error) {
 
 func contextsError(name string, err error, next string) error {
 	return &exitError{
-		code: exitUsage, err: fmt.Errorf("couldn't use %s", name), why: strings.ReplaceAll(err.Error(), "\n", " "), next: next,
+		code: exitUsage, err: fmt.Errorf("couldn't use %s", name), next: next,
+		why: strings.ReplaceAll(err.Error(), "\n", " "),
 	}
 }
 
@@ -134,7 +135,8 @@ func (g *globals) applyContext() error {
 	if !ok {
 		return &exitError{
 			code: exitUsage, err: fmt.Errorf("there is no context %q", name),
-			why: fmt.Sprintf("there are: %s", strings.Join(slices.Sorted(maps.Keys(all.Contexts)), ", ")), next: "coord context ls",
+			why:  "there are: " + strings.Join(slices.Sorted(maps.Keys(all.Contexts)), ", "),
+			next: "coord context ls",
 		}
 	}
 	if g.flags.Changed("endpoints") {

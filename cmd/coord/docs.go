@@ -31,7 +31,8 @@ func newDocs(io stdio) *cobra.Command {
 				return failed(err, "make %s", args[0])
 			}
 			c.Root().DisableAutoGenTag = true // the same input gives the same pages
-			if err := doc.GenManTree(c.Root(), &doc.GenManHeader{Title: "COORD", Section: "1", Source: "coord"}, args[0]); err != nil {
+			header := &doc.GenManHeader{Title: "COORD", Section: "1", Source: "coord"}
+			if err := doc.GenManTree(c.Root(), header, args[0]); err != nil {
 				return failed(err, "write manual pages into %s", args[0])
 			}
 			return nil

@@ -25,7 +25,7 @@ var codes = map[op.Code]advice{
 	op.FutureZxid:           {exitUsage, "use a zxid that this cluster has answered; is it another cluster?"},
 	op.InvalidACL:           {exitUsage, "write each entry as scheme:id:permissions, such as world:anyone:r"},
 	op.InvalidConfig:        {exitUsage, "correct what is named above"},
-	op.Unauthenticated:      {exitDenied, "set COORD_SESSION_SECRET to the session's secret, or --user and COORD_PASSWORD"},
+	op.Unauthenticated:      {exitDenied, "set COORD_SESSION_SECRET, or --user and COORD_PASSWORD"},
 	op.Denied:               {exitDenied, "say who you are with --user and COORD_PASSWORD"},
 	op.NoNode:               {exitNotFound, "coord ls {parent}"},
 	op.NoSession:            {exitNotFound, "coord session ls"},

@@ -59,8 +59,8 @@ type view struct {
 	readOnly bool
 }
 
-// examine asks every endpoint once, all at the same time, and makes a report. Members without an endpoint are known from
-// those that have one.
+// examine asks every endpoint once, all at the same time, and makes a report. Members without an endpoint are known
+// from those that have one.
 func examine(ctx context.Context, cl *httpapi.Client) *report {
 	answers := askAll(ctx, cl)
 	r := &report{Members: []view{}}
@@ -97,8 +97,8 @@ func askAll(ctx context.Context, cl *httpapi.Client) []answer {
 	return answers
 }
 
-// probe reads the root linearizably: what a member believes of leader and quorum may be old, and this is not. A member that
-// was asked answers only if it could prove that its leader leads.
+// probe reads the root linearizably: what a member believes of leader and quorum may be old, and this is not. A member
+// that was asked answers only if it could prove that its leader leads.
 func probe(ctx context.Context, cl *httpapi.Client, answers []answer) error {
 	var endpoints []string
 	for _, a := range answers {
@@ -140,8 +140,8 @@ func (r *report) collect(answers []answer) {
 	slices.SortStableFunc(r.Members, func(a, b view) int { return cmp.Compare(a.Name, b.Name) })
 }
 
-// merged keeps of several reports of one member that of the leader, which knows how far behind others are, else that it is
-// up if anybody has a stream to it.
+// merged keeps of several reports of one member that of the leader, which knows how far behind others are, else that
+// it is up if anybody has a stream to it.
 func merged(seen map[string]*httpapi.Member, m *httpapi.Member, byLeader bool) {
 	old, ok := seen[m.Name]
 	switch {
@@ -166,9 +166,9 @@ func (r *report) addUnseen(seen map[string]*httpapi.Member) {
 		}
 	}
 	for _, m := range seen {
-		v := view{Name: m.Name, Up: m.Up, Ready: m.Up, Lag: m.Lag, Learner: m.Learner, State: "up, as others see it; no endpoint given"}
-		if !m.Up {
-			v.State = "down, as others see it"
+		v := view{Name: m.Name, Up: m.Up, Ready: m.Up, Lag: m.Lag, Learner: m.Learner, State: "down, as others see it"}
+		if m.Up {
+			v.State = "up, as others see it"
 		}
 		if len(silent) == 1 && len(seen) == 1 && !m.Up {
 			silent[0].Name, silent[0].Learner = m.Name, m.Learner

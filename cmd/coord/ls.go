@@ -97,7 +97,9 @@ func (o *listing) read(ctx context.Context, a *asking, path string) (*pages, err
 	}
 }
 
-func (o *listing) page(ctx context.Context, a *asking, path string, p httpapi.Page, r httpapi.Read) (*httpapi.Listing, error) {
+func (o *listing) page(
+	ctx context.Context, a *asking, path string, p httpapi.Page, r httpapi.Read,
+) (*httpapi.Listing, error) {
 	if o.recursive {
 		return a.Subtree(ctx, path, p, r)
 	}

@@ -57,8 +57,8 @@ const (
 	exitDamaged     = 65 // serve, dev: the data directory is damaged or not this member's (EX_DATAERR)
 )
 
-// exitError is an error with its exit code, its reason and what to do next: a command, or a sentence. It prints as three
-// lines at the most.
+// exitError is an error with its exit code, its reason and what to do next: a command, or a sentence. It prints as
+// three lines at the most.
 type exitError struct {
 	code   int
 	err    error

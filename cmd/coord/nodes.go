@@ -175,8 +175,8 @@ Exit code 4: the condition doesn't hold. Nothing was changed.`,
 // valueFlagError is about values that begin with a dash, which look like flags.
 func valueFlagError(c *cobra.Command, err error) error {
 	return &exitError{
-		code: exitUsage, err: err, why: "a value that begins with - stands behind --, such as: " + c.CommandPath() + " /x -- -5",
-		next: c.CommandPath() + " --help",
+		code: exitUsage, err: err, next: c.CommandPath() + " --help",
+		why: "a value that begins with - stands behind --, such as: " + c.CommandPath() + " /x -- -5",
 	}
 }
 
@@ -216,8 +216,8 @@ func newCreate(g *globals) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "create PATH [VALUE|-]",
 		Short: "Create a node that must not exist",
-		Long: `Create a node that must not exist, and print its path. Without a value its data is empty; "-" reads it from standard
-input.
+		Long: `Create a node that must not exist, and print its path. Without a value its data is empty; "-" reads it
+from standard input.
 
 An ephemeral node (-e) lives as long as a session, and this command ends at once. So say which session:
 

@@ -153,8 +153,8 @@ func merge(pages [][]byte, name string) (map[string]json.RawMessage, error) {
 	return whole, nil
 }
 
-// ask puts a question to the person at the terminal, and reports whether the answer was yes. Without a terminal there is
-// nobody to ask, and the command line is taken to be meant.
+// ask puts a question to the person at the terminal, and reports whether the answer was yes. Without a terminal there
+// is nobody to ask, and the command line is taken to be meant.
 func ask(io stdio, question string) bool {
 	if !isTerminal(io.in) || !isTerminal(io.err) {
 		return true

@@ -85,8 +85,8 @@ func within(ctx context.Context, d time.Duration, f func(context.Context) error)
 	return f(ctx)
 }
 
-// demolition deletes a subtree in steps, each a transaction. The condition on its root is checked in every one: to delete
-// children doesn't change their parent's data.
+// demolition deletes a subtree in steps, each a transaction. The condition on its root is checked in every one: to
+// delete children doesn't change their parent's data.
 type demolition struct {
 	a       *asking
 	root    string
@@ -94,8 +94,8 @@ type demolition struct {
 	deleted int64
 }
 
-// stepNodes is how many nodes one step deletes at the most. It is far below what a transaction may do, so that steps are
-// short and others get their turn.
+// stepNodes is how many nodes one step deletes at the most. It is far below what a transaction may do, so that steps
+// are short and others get their turn.
 const stepNodes = 1000
 
 // subtree deletes everything below path, and path.

@@ -14,8 +14,8 @@ import (
 	"github.com/coord-kv/coord/op"
 )
 
-// The session to act in comes from a flag or the environment, its secret from the environment alone: everybody on a machine
-// sees command lines.
+// The session to act in comes from a flag or the environment, its secret from the environment alone: everybody on a
+// machine sees command lines.
 func sessionID(flag string) string {
 	if flag != "" {
 		return flag
@@ -95,9 +95,10 @@ func (f *family) open(verb string) *cobra.Command {
 	c := &cobra.Command{
 		Use:   verb,
 		Short: strings.ToUpper(verb[:1]) + verb[1:] + " a " + f.noun + " and print its id and secret",
-		Long: strings.ToUpper(verb[:1]) + verb[1:] + " a " + f.noun + ` and print its id and secret. The secret is shown here and never again.
+		Long: strings.ToUpper(verb[:1]) + verb[1:] + " a " + f.noun + ` and print its id and secret. The secret is shown
+here and never again.
 
--o raw prints lines for a shell to evaluate, which set COORD_SESSION and COORD_SESSION_SECRET for the commands that follow.`,
+-o raw prints lines for a shell to evaluate, which set COORD_SESSION and COORD_SESSION_SECRET for what follows.`,
 		Example: "  coord " + f.noun + " " + verb + " --ttl 1m\n" +
 			"  eval \"$(coord " + f.noun + " " + verb + " --ttl 1m --name worker-1 -o raw)\"",
 		Args: noArgs,
@@ -252,10 +253,10 @@ func (f *family) keepAlive() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "keepalive [ID]",
 		Short: "Keep a " + f.noun + " alive, once or with --hold until interrupted",
-		Long: "Keep a " + f.noun + ` alive. Its secret is read from COORD_SESSION_SECRET. It then lives at least its ttl longer, counted
-from when the command was started.
+		Long: "Keep a " + f.noun + ` alive. Its secret is read from COORD_SESSION_SECRET. It then lives at least its
+ttl longer, counted from when the command was started.
 
-With --hold the command goes on running and repeats it in time, until it is interrupted; that leaves the ` + f.noun + ` to expire.
+With --hold the command goes on running and repeats it in time, until it is interrupted; that leaves it to expire.
 
 Exit code 3: it has ended. 5: with --hold, it could not be kept alive in time, so it has ended or will.`,
 		Example: "  coord " + f.noun + " keepalive s-5\n  coord " + f.noun + " keepalive --hold &",
@@ -375,7 +376,8 @@ func (a *asking) openLife(ctx context.Context, k httpapi.Kind, o httpapi.OpenOpt
 	return l, l.lives(start, s.TTL)
 }
 
-// lives takes in that the session lives at least ttl longer from start on, when the request was sent that was answered so.
+// lives takes in that the session lives at least ttl longer from start on, when the request was sent that was answered
+// so.
 func (l *life) lives(start time.Time, ttl string) error {
 	d, err := time.ParseDuration(ttl)
 	if err != nil || d <= 0 {
@@ -442,7 +444,8 @@ func (l *life) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), closing)
 	defer cancel()
 	_, err := l.a.Close(ctx, l.kind, l.id, l.secret)
-	if err != nil && !errors.Is(err, &op.Error{Code: op.SessionExpired}) && !errors.Is(err, &op.Error{Code: op.NoSession}) {
+	gone := errors.Is(err, &op.Error{Code: op.SessionExpired}) || errors.Is(err, &op.Error{Code: op.NoSession})
+	if err != nil && !gone {
 		l.a.note("couldn't end %s: %s; it expires within %s", l.id, reason(err), l.ttl)
 	}
 }

@@ -25,8 +25,8 @@ func newStatus(g *globals) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status",
 		Short: "Say how the cluster is, what is wrong and what that means",
-		Long: `Say how the cluster is, what is wrong and what that means. Every endpoint is asked, and those that answer are asked
-for the members that have no endpoint here. A linearizable read proves that there is a quorum.
+		Long: `Say how the cluster is, what is wrong and what that means. Every endpoint is asked, and of members that have
+none here, those that answer are asked. A linearizable read proves that there is a quorum.
 
 --wait healthy waits until everything is well, for as long as --timeout says.
 
@@ -111,11 +111,11 @@ func newCheck(g *globals) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "check",
 		Short: "Say in one line how the cluster is, for monitoring",
-		Long: `Say in one line how the cluster is, for monitoring: text, json, nagios or prometheus (for a node exporter's textfile
-collector).
+		Long: `Say in one line how the cluster is, for monitoring: text, json, nagios or prometheus (for a node exporter's
+textfile collector).
 
---member asks only whether the endpoint serves: 0 if it does, else 1. That is what the health check of a container is to ask:
-that another member is down is no reason to restart this one.
+--member asks only whether the endpoint serves: 0 if it does, else 1. That is what the health check of a container is to
+ask: that another member is down is no reason to restart this one.
 
 ` + statusCodes + `
 

@@ -18,9 +18,9 @@ func newTxn(g *globals) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "txn [-f FILE]",
 		Short: "Do several operations at once, all or none",
-		Long: `Do several operations at once, all or none. The transaction is JSON, as /v1/txn takes it, from a file or standard
-input: if all "checks" hold, the "ops" are done, else the "else" if there is one. docs/api.md has the operations; they
-include reads, access control lists and quotas.
+		Long: `Do several operations at once, all or none. The transaction is JSON, as /v1/txn takes it, from a file or
+standard input: if all "checks" hold, the "ops" are done, else the "else" if there is one. docs/api.md has the
+operations, which include reads, access control lists and quotas.
 
 Exit code 4: a check or an operation's condition doesn't hold, and there is no "else". 3: a node is missing. Nothing was
 changed then, and the error says which operation it was.`,

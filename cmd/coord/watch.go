@@ -38,16 +38,17 @@ func newWatch(g *globals) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "watch PATH [-R] [--since ZXID] [--once] [--exec CMD [ARG...]]",
 		Short: "Print what happens to a node, or run a program for it",
-		Long: `Print what happens to a node, as it happens: each change once, in order, with its zxid. The node need not exist.
+		Long: `Print what happens to a node, as it happens: each change once, in order, with its zxid. The node need not
+exist.
 
-A connection that breaks is made anew, to whichever endpoint answers, and nothing is missed meanwhile. After an interrupt
-the command says where it was; --since goes on from there, at any member, as far back as the history is kept.
+A connection that breaks is made anew, to whichever endpoint answers, and nothing is missed meanwhile. After an
+interrupt the command says where it was; --since goes on from there, at any member, as far back as history is kept.
 
 -o json prints one event per line, -o raw the data that nodes were given. An event has the data if the node was still as
 the event left it when it was sent; if not, a later event has it.
 
---exec takes the rest of the line as a program and its arguments. It is run once for each event, one after the other, not
-through a shell, with these in its environment:
+--exec takes the rest of the line as a program and its arguments. It is run once for each event, one after the other,
+not through a shell, with these in its environment:
 
   COORD_EVENT_TYPE   created, changed, deleted or acl_changed
   COORD_EVENT_PATH   the node
@@ -85,7 +86,9 @@ Exit codes: 0, interrupted, or --once is done; 7, history gone: what happened si
 
 // separateExec puts "--" behind the program of watch --exec, so that what follows is the program's alone.
 func separateExec(args []string) []string {
-	at := slices.IndexFunc(args, func(s string) bool { return s == "--" || s == "--exec" || strings.HasPrefix(s, "--exec=") })
+	at := slices.IndexFunc(args, func(s string) bool {
+		return s == "--" || s == "--exec" || strings.HasPrefix(s, "--exec=")
+	})
 	if at < 0 || args[at] == "--" || !slices.Contains(args[:at], "watch") {
 		return args
 	}
@@ -198,7 +201,8 @@ func (o *watchFlags) run(ctx context.Context, a *asking, ev *httpapi.Event, args
 		return nil
 	}
 	return &exitError{
-		child: true, code: childCode(err), err: fmt.Errorf("%s failed for %s %s at zxid %d", o.exec, ev.Type, ev.Path, ev.Zxid),
+		child: true, code: childCode(err),
+		err: fmt.Errorf("%s failed for %s %s at zxid %d", o.exec, ev.Type, ev.Path, ev.Zxid),
 		why: err.Error(), next: fmt.Sprintf("mend it, then go on with --since %d", pos),
 	}
 }

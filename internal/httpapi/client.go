@@ -2,11 +2,11 @@
 //
 // A client has a list of endpoints, any of which answers any request. What it promises:
 //
-//   - A request goes to one endpoint. If that one can't be reached, or says that it can't serve just now, the request goes
-//     to the next one, and around again until the context ends.
-//   - A write takes effect at most once, however often it was sent: each has an Idempotency-Key, and all attempts carry the
-//     same one. A failure that leaves open whether it took effect is an [Error] with the code outcome_unknown, never any
-//     other: also when the last attempt was refused, since that says nothing of those before it.
+//   - A request goes to one endpoint. If that one can't be reached, or says that it can't serve just now, the request
+//     goes to the next one, and around again until the context ends.
+//   - A write takes effect at most once, however often it was sent: each has an Idempotency-Key, and all attempts carry
+//     the same one. A failure that leaves open whether it took effect is an [Error] with the code outcome_unknown and
+//     no other, also when the last attempt was refused, since that says nothing of those before it.
 //   - A watch goes on at the next endpoint from where it was, without a gap.
 //
 // What hurts: without a deadline in its context, a request is tried for ever. Answers are held in memory, up to 64 MiB.

@@ -36,8 +36,8 @@ func (c *Client) ask(ctx context.Context, endpoint, path string) (*Answer, error
 	return a, nil
 }
 
-// Probe reads linearizably at one endpoint, which takes a leader that a quorum has just confirmed. That the read is denied
-// proves it as well.
+// Probe reads linearizably at one endpoint, which takes a leader that a quorum has just confirmed. That the read is
+// denied proves it as well.
 func (c *Client) Probe(ctx context.Context, endpoint string) error {
 	_, err := c.ask(ctx, endpoint, nodesURL+"/")
 	if e, ok := errors.AsType[*Error](err); ok && e.Code == op.Denied.String() {

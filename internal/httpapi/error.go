@@ -62,8 +62,8 @@ func (e *Error) Error() string {
 	return e.Code + ": " + e.Detail
 }
 
-// Is reports whether target is an *op.Error with the same code, so that errors.Is(err, &op.Error{Code: op.NoNode}) works as
-// everywhere else.
+// Is reports whether target is an *op.Error with the same code, so that errors.Is(err, &op.Error{Code: op.NoNode})
+// works as everywhere else.
 func (e *Error) Is(target error) bool {
 	t, ok := target.(*op.Error)
 	return ok && t.Code.String() == e.Code
@@ -89,7 +89,8 @@ func newError(endpoint string, resp *http.Response) error {
 
 // elsewhere are codes that say that this member can't do now what another one, or the same one in a moment, may.
 var elsewhere = []op.Code{
-	op.RateLimited, op.Overloaded, op.WindowFull, op.NoLeader, op.NoQuorum, op.Starting, op.Draining, op.ReconfigInProgress,
+	op.RateLimited, op.Overloaded, op.WindowFull, op.NoLeader, op.NoQuorum, op.Starting, op.Draining,
+	op.ReconfigInProgress,
 }
 
 // open are codes that leave open what became of the request.

@@ -151,7 +151,9 @@ func (c *Client) Create(ctx context.Context, path string, data []byte, o Create,
 }
 
 // CreateSequence creates a child of dir whose name is the prefix and the next number.
-func (c *Client) CreateSequence(ctx context.Context, dir, prefix string, data []byte, o Create, w Write) (*Written, error) {
+func (c *Client) CreateSequence(
+	ctx context.Context, dir, prefix string, data []byte, o Create, w Write,
+) (*Written, error) {
 	q := o.query()
 	q.Set("sequence", prefix)
 	return decode[Written](c.Do(ctx, w.request("POST", nodeURL(nodesURL, dir), q, data)))

@@ -32,7 +32,8 @@ type OpenOptions struct {
 	Previous string // that session's secret
 }
 
-// Open opens a session or a lease. The secret is made here, so that the request can be sent again if its answer is lost.
+// Open opens a session or a lease. The secret is made here, so that the request can be sent again if its answer is
+// lost.
 func (c *Client) Open(ctx context.Context, k Kind, o OpenOptions) (*Opened, error) {
 	var raw [16]byte
 	rand.Read(raw[:])

@@ -245,8 +245,8 @@ func newEventReader(r interface{ Read([]byte) (int, error) }) *eventReader {
 	return &eventReader{bufio.NewReaderSize(r, 64<<10)}
 }
 
-// next returns the next message that has data. One that the stream breaks off in is not returned: it comes again, whole,
-// over the next connection.
+// next returns the next message that has data. One that the stream breaks off in is not returned: it comes again,
+// whole, over the next connection.
 func (r *eventReader) next() (name string, data []byte, err error) {
 	for size := 0; ; {
 		line, err := r.line(maxMessage - size)
