@@ -34,9 +34,10 @@ import (
 type Config struct {
 	Name     string
 	Dir      string
-	Memory   bool          // keep everything in memory; Dir is not touched and nothing survives
+	Memory   bool          // keep everything in memory, in Disk.FS if there is one; Dir is not touched
 	Members  []peer.Member // the whole list, this member included; ids are not looked at
 	Listener net.Listener  // for the other members; closed by Run. A member alone needs none.
+	Dial     peer.Dial     // to the other members; nil: over TCP
 	Logger   *slog.Logger
 	Observe  replica.Observer // nil: nobody
 	Replica  replica.Config   // times; ids and callbacks are filled in
@@ -80,8 +81,11 @@ func Open(cfg Config) (*Member, error) {
 	m := &Member{cfg: cfg, log: cfg.Logger, began: time.Now()}
 	opt := cfg.Disk
 	opt.Dir, opt.Logger = cfg.Dir, cfg.Logger
+	if cfg.Memory && opt.FS == nil {
+		opt.FS, opt.Manifest = vfs.NewMem(), storage.NewMemManifest().Open
+	}
 	if cfg.Memory {
-		opt.FS, opt.Dir, opt.Manifest = vfs.NewMem(), "/"+cfg.Name, storage.NewMemManifest().Open
+		opt.Dir = "/" + cfg.Name
 	}
 	store, found, err := storage.Open(opt)
 	if err != nil {
@@ -106,6 +110,7 @@ func (m *Member) prepare() (err error) {
 		Acked:   m.acked.of,
 		Handler: handler{m},
 		Logger:  m.log,
+		Dial:    m.cfg.Dial,
 	})
 	m.announceKnown()
 	return err
@@ -245,7 +250,7 @@ func (m *Member) join(ctx context.Context) (first bool, err error) {
 	id := m.found.Identity
 	if first = id.ClusterID == 0; first {
 		roster, err := peer.Bootstrap(ctx, peer.BootstrapConfig{
-			Name: m.cfg.Name, ID: m.id, Members: m.cfg.Members, Logger: m.log,
+			Name: m.cfg.Name, ID: m.id, Members: m.cfg.Members, Logger: m.log, Dial: m.cfg.Dial,
 			Announce: func(in peer.Introduction) { m.intro.Store(&in) },
 		})
 		if err != nil {
