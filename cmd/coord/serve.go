@@ -60,7 +60,9 @@ func serve(ctx context.Context, io stdio, cfg *config.Config) error {
 		}
 	}
 	s := &server{log: log, cfg: cfg, members: []memberSpec{spec}}
-	s.ready = func() { log.Info("serving", "listen", cfg.Listen, "peer-listen", cfg.PeerListen, "data-dir", cfg.DataDir) }
+	s.ready = func() {
+		log.Info("serving", "listen", cfg.Listen, "peer-listen", cfg.PeerListen, "data-dir", cfg.DataDir)
+	}
 	return s.run(ctx)
 }
 
