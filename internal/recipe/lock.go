@@ -326,8 +326,9 @@ func (l *Lock) turn(ctx context.Context, p *place) error {
 	if l.spec.Waiting != nil {
 		l.spec.Waiting(l.ahead(p))
 	}
-	if l.first(p) {
-		p.kept = false
+	kept := l.first(p) // then that is what there is to wait for
+	p.kept = false     // is not known any more as soon as p.zxid moves on
+	if kept {
 		return l.gone(ctx, p, watch.Filter{Path: l.keeper()}, whichever)
 	}
 	if l.spec.Mode == Slot {

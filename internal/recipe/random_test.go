@@ -1,0 +1,245 @@
+package recipe
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/coord-kv/coord/op"
+)
+
+var (
+	seeds     = flag.Int("seeds", 300, "how many random schedules to play")
+	firstSeed = flag.Uint64("first-seed", 1, "the first of them")
+)
+
+// TestRandom plays clients in random interleavings, of single calls, in which sessions end at any moment, known or not
+// known to their clients, contexts end, time passes and locks are broken. What it holds them to:
+//
+//   - excluded: at no moment do two hold the lock that exclude each other; one holds it who was granted it and whose node
+//     stands
+//   - growing: exclusive tokens only grow, in the order of the grants
+//   - fair: an exclusive lock is granted in the order of coming
+//   - remembered: when nobody can go on, nobody waits
+//   - alive: nobody is granted anything by an answer to what it asked after the end of its session
+//   - clean: nothing of those who are done is left in the line
+func TestRandom(t *testing.T) {
+	total := tally{}
+	for i := range *seeds {
+		seed := *firstSeed + uint64(i)
+		g := &game{world: newWorld(t), rng: rand.New(rand.NewPCG(seed, 0)), tally: &total, name: fmt.Sprintf("seed %d", seed)}
+		g.play()
+		if t.Failed() {
+			return
+		}
+	}
+	if total.grants == 0 || total.ended == 0 || total.gaveUp == 0 || total.broken == 0 || total.busy == 0 {
+		t.Errorf("something never happened: %+v", total)
+	}
+	t.Logf("%+v", total)
+}
+
+type tally struct{ grants, busy, gaveUp, ended, broken, other int }
+
+// game is one schedule.
+type game struct {
+	*world
+	*tally
+	name    string
+	rng     *rand.Rand
+	mode    func() Spec
+	live    []*conn
+	over    map[op.SessionID]op.Zxid // when each session ended
+	granted map[op.Zxid]Spec         // by token, while the client believes in it
+	last    op.Zxid                  // token granted last
+}
+
+func (g *game) fail(format string, args ...any) {
+	g.t.Errorf(g.name+": "+format, args...)
+}
+
+func (g *game) play() {
+	g.over, g.granted = map[op.SessionID]op.Zxid{}, map[op.Zxid]Spec{}
+	specs := [][]Spec{
+		{{Mode: Exclusive}},
+		{{Mode: Exclusive}, {Mode: Exclusive, AtLeast: 50 * time.Millisecond}},
+		{{Mode: Read}, {Mode: Read}, {Mode: Write}},
+		{{Mode: Slot, Slots: 2}},
+	}[g.rng.IntN(4)]
+	g.mode = func() Spec { return specs[g.rng.IntN(len(specs))] }
+	for i := range 2 + g.rng.IntN(5) {
+		g.spawn(fmt.Sprint("client ", i), g.client)
+	}
+	trouble := 200 + g.rng.IntN(400)
+	g.run(g.rng, func() {
+		if trouble--; trouble > 0 {
+			g.misfortune()
+		}
+		g.check()
+	})
+	g.settleDown()
+}
+
+// settleDown lets minimum holds run out and then looks whether anybody or anything is left.
+func (g *game) settleDown() {
+	for range 20 {
+		g.pass(1000)
+		g.run(g.rng, g.check)
+	}
+	for _, task := range g.tasks {
+		if !task.done {
+			g.fail("%s waits for ever", task.name)
+		}
+	}
+	for n, err := range children(context.Background(), g.admin(), "/locks/x", true) {
+		if err == nil {
+			g.fail("%s is left", n.Path)
+		}
+	}
+}
+
+// client takes the lock and gives it back a few times, in sessions of its own.
+func (g *game) client(ctx context.Context, t *task) {
+	defer stopped()
+	c := g.begin(t)
+	for range 3 {
+		if c.lost {
+			c = g.begin(t)
+		}
+		spec := g.mode()
+		spec.Name, spec.Owner, spec.Rand = "x", t.name, g
+		inner, cancel := context.WithCancel(ctx)
+		t.cancel = cancel
+		l, err := NewLock(c, spec)
+		if err != nil {
+			g.fail("%v", err)
+			return
+		}
+		take := l.Acquire
+		if g.rng.IntN(4) == 0 {
+			take = l.Try
+		}
+		if grant, err := take(inner); err == nil {
+			g.hold(t, c, grant, spec)
+		} else {
+			g.count(err)
+		}
+		cancel()
+	}
+	g.expire(c.id)
+	c.learn()
+}
+
+func (g *game) begin(t *task) *conn {
+	c := g.open().as(t)
+	g.live = append(g.live, c)
+	return c
+}
+
+func (g *game) hold(t *task, c *conn, grant *Grant, spec Spec) {
+	g.grants++
+	if at, ended := g.over[c.id]; ended && at <= c.last {
+		g.fail("%s was granted %d by a request sent after its session ended at %d", t.name, grant.Token, at)
+	}
+	if spec.Mode == Exclusive {
+		if grant.Token <= g.last {
+			g.fail("token %d after %d", grant.Token, g.last)
+		}
+	}
+	g.last = max(g.last, grant.Token)
+	g.granted[grant.Token] = spec
+	g.check()
+	for range g.rng.IntN(4) {
+		t.pause(nil)
+	}
+	err := grant.Release(context.Background())
+	delete(g.granted, grant.Token)
+	if err != nil {
+		g.count(err)
+	}
+}
+
+func (g *game) count(err error) {
+	switch {
+	case errors.Is(err, context.Canceled):
+		g.gaveUp++
+	case errors.Is(err, &op.Error{Code: op.LockHeld}):
+		g.busy++
+	case errors.Is(err, &op.Error{Code: op.SessionExpired}):
+		g.ended++
+	case errors.Is(err, &op.Error{Code: op.NotHolder}):
+		g.broken++
+	default:
+		g.other++
+		g.fail("%v", err)
+	}
+}
+
+// misfortune is what can happen at any moment.
+func (g *game) misfortune() {
+	if len(g.live) == 0 {
+		return
+	}
+	c := g.live[g.rng.IntN(len(g.live))]
+	switch g.rng.IntN(60) {
+	case 0:
+		g.endSession(c)
+	case 1:
+		if _, ended := g.over[c.id]; ended {
+			c.learn()
+		}
+	case 2, 3:
+		c.task.cancel()
+	case 4:
+		g.pass(uint64(g.rng.IntN(60)))
+	case 5:
+		// Whatever it says: who holds the lock changes all the time.
+		Break(context.Background(), g.admin(), "x", 0, "misfortune")
+	case 6, 7, 8:
+		if _, ended := g.over[c.id]; ended { // a client learns of it sooner or later
+			c.learn()
+		}
+	}
+}
+
+func (g *game) endSession(c *conn) {
+	if _, ended := g.over[c.id]; !ended {
+		g.expire(c.id)
+		g.over[c.id] = g.machine.Zxid()
+	}
+}
+
+// check holds all who believe that they hold the lock, and whose nodes stand, against each other.
+func (g *game) check() {
+	var exclusive, others, slots int
+	for token, spec := range g.granted {
+		if !g.stands(token) {
+			continue
+		}
+		switch spec.Mode {
+		case Read:
+			others++
+		case Slot:
+			slots++
+		default:
+			exclusive++
+		}
+	}
+	if exclusive > 1 || exclusive == 1 && others > 0 || slots > 2 {
+		g.fail("%d exclusive holders, %d readers, %d slots at once", exclusive, others, slots)
+	}
+}
+
+func (g *game) stands(token op.Zxid) bool {
+	res := g.machine.View().Read(&op.Children{Path: "/locks/x", WithStat: true}, nil)
+	for _, n := range res.Nodes {
+		if n.Stat.Czxid == token {
+			return true
+		}
+	}
+	return false
+}
