@@ -38,6 +38,17 @@ type Backend interface {
 	KeepAlive(ctx context.Context, id op.SessionID) error
 	// TimeLeft returns how long the session has to live as the leader counts, if nothing is heard of it.
 	TimeLeft(ctx context.Context, id op.SessionID) (time.Duration, error)
+	// DoLater is Do without the wait: done is called once, by a goroutine that must not be held up, perhaps before DoLater
+	// returns. Abandon gives up the wait; true says that the request surely has not been and will not be done, and done
+	// not called. Requests of one caller enter the log in the order of their calls, as far as they do.
+	DoLater(r *op.Request, done func(*op.Result)) (abandon func() bool)
+	// ViewLater is View without the wait. It must be done at once for Eventual.
+	ViewLater(o op.ReadOptions, done func(*fsm.View, op.ReadInfo, error)) (abandon func())
+	// KeepAliveLater is KeepAlive without the wait, for as long as it takes.
+	KeepAliveLater(id op.SessionID, done func(error))
+	// FollowSession has told called with how the session stands, and then whenever it has been attached, given another
+	// timeout, or ended, as this member applies that, until stop is called. Told must not block.
+	FollowSession(id op.SessionID, told func(fsm.SessionChange)) (stop func())
 	// Status returns what the member knows of itself. It is asked for a few times a second, and by probes.
 	Status() op.Status
 }
@@ -61,6 +72,9 @@ type Config struct {
 	// Super is the digest identity ("user:base64(sha1(user:password))") that may do everything; "" for none.
 	Super string
 
+	// Endpoints are the URLs at which clients reach the members, told to those on WebSocket connections. Nil for none.
+	Endpoints []string
+
 	Limits Limits
 }
 
@@ -70,7 +84,11 @@ type Limits struct {
 	ConnsPerIP int   // connections at once from one address
 	Requests   int   // requests being served at once, waiting ones excluded
 	Watches    int   // long polls and event streams at once
-	BodyBytes  int64 // bodies of requests held in memory at once, together
+	BodyBytes  int64 // bodies of requests, and messages, held in memory at once, together
+
+	ConnRequests  int // requests under way on one WebSocket connection
+	ConnWatches   int // watches of one WebSocket connection
+	Subscriptions int // watches of all WebSocket connections
 
 	HeaderBytes    int           // of one request
 	HeaderTimeout  time.Duration // to read the header, and the TLS handshake
@@ -87,6 +105,7 @@ type Limits struct {
 func DefaultLimits() Limits {
 	return Limits{
 		Conns: 16_384, ConnsPerIP: 4096, Requests: 4096, Watches: 10_000, BodyBytes: 64 << 20,
+		ConnRequests: 1024, ConnWatches: 10_000, Subscriptions: 250_000,
 		HeaderBytes: 16 << 10, HeaderTimeout: 5 * time.Second, BodyTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 		RequestTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, PollMax: 10 * time.Minute,
 		Bookmark: 5 * time.Second, DrainTimeout: 10 * time.Second,
@@ -106,6 +125,9 @@ func (l Limits) withDefaults() Limits {
 	orDefault(&l.Requests, d.Requests)
 	orDefault(&l.Watches, d.Watches)
 	orDefault(&l.BodyBytes, d.BodyBytes)
+	orDefault(&l.ConnRequests, d.ConnRequests)
+	orDefault(&l.ConnWatches, d.ConnWatches)
+	orDefault(&l.Subscriptions, d.Subscriptions)
 	orDefault(&l.HeaderBytes, d.HeaderBytes)
 	orDefault(&l.HeaderTimeout, d.HeaderTimeout)
 	orDefault(&l.BodyTimeout, d.BodyTimeout)

@@ -29,12 +29,18 @@ func (c *call) authenticate() error {
 		c.s.metrics.authFailures.WithLabelValues("bad_credentials").Inc()
 		return op.Errorf(op.Unauthenticated, "Authorization must be Basic with a user name and a password")
 	}
-	id := digestOf(user, password)
-	c.auth = append(c.auth, op.Identity{Scheme: "digest", ID: id})
-	if c.s.super != "" && subtle.ConstantTimeCompare([]byte(id), []byte(c.s.super)) == 1 {
-		c.auth = append(c.auth, op.Identity{Scheme: "super"})
-	}
+	c.auth = append(c.auth, c.s.digestIdentities(user, password)...)
 	return nil
+}
+
+// digestIdentities returns who somebody is who knows a user's password.
+func (s *Server) digestIdentities(user, password string) []op.Identity {
+	id := digestOf(user, password)
+	all := []op.Identity{{Scheme: "digest", ID: id}}
+	if s.super != "" && subtle.ConstantTimeCompare([]byte(id), []byte(s.super)) == 1 {
+		all = append(all, op.Identity{Scheme: "super"})
+	}
+	return all
 }
 
 // digestOf returns the id of ZooKeeper's digest scheme. That SHA-1 is weak doesn't matter here more than there: it is a

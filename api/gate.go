@@ -15,7 +15,8 @@ type gate struct {
 	metrics    *Metrics
 
 	mu   sync.Mutex
-	open int
+	open int // those that have become WebSocket connections included
+	ws   int
 	byIP map[netip.Addr]int
 }
 
@@ -34,7 +35,7 @@ func (g *gate) enter(ip netip.Addr) bool {
 	}
 	g.open++
 	g.byIP[ip]++
-	g.metrics.connections.Set(float64(g.open))
+	g.count()
 	return true
 }
 
@@ -45,7 +46,25 @@ func (g *gate) leave(ip netip.Addr) {
 	if g.byIP[ip]--; g.byIP[ip] == 0 {
 		delete(g.byIP, ip)
 	}
-	g.metrics.connections.Set(float64(g.open))
+	g.count()
+}
+
+// upgraded counts a connection as a WebSocket one until done is called.
+func (g *gate) upgraded() (done func()) {
+	change := func(by int) {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.ws += by
+		g.count()
+	}
+	change(1)
+	return func() { change(-1) }
+}
+
+// count tells the metrics. Connections of a server that isn't coord's own are known only once they are WebSocket ones.
+func (g *gate) count() {
+	g.metrics.connections.Set(float64(max(g.open-g.ws, 0)))
+	g.metrics.wsConns.Set(float64(g.ws))
 }
 
 type gateListener struct {

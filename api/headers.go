@@ -268,15 +268,15 @@ func (c *call) key(session op.SessionID) *op.Key {
 		c.q.faults.add("Idempotency-Key", "must be 1 to %d visible ASCII characters", maxKeyBytes)
 		return nil
 	}
-	return &op.Key{Principal: c.principal(session), Key: s, Hash: c.requestHash()}
+	return &op.Key{Principal: principalOf(session, c.auth), Key: s, Hash: c.requestHash()}
 }
 
-// principal returns to whom the request's key belongs.
-func (c *call) principal(session op.SessionID) string {
+// principalOf returns to whom the key of a request belongs.
+func principalOf(session op.SessionID, auth []op.Identity) string {
 	if session != 0 {
 		return "session:" + session.String()
 	}
-	for _, id := range c.auth {
+	for _, id := range auth {
 		if id.Scheme != "ip" && id.Scheme != "super" {
 			return label(id.Scheme + ":" + id.ID)
 		}

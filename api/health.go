@@ -148,7 +148,7 @@ func (c *call) whoami() error {
 	if err := c.q.done(); err != nil {
 		return err
 	}
-	form := whoamiForm{Identities: []identityForm{{"world", "anyone"}}, Principal: c.principal(session)}
+	form := whoamiForm{Identities: []identityForm{{"world", "anyone"}}, Principal: principalOf(session, c.auth)}
 	if session != 0 {
 		form.Session = &session
 	}

@@ -21,6 +21,7 @@ type member struct {
 	wall    op.Time
 	age     uint64 // to be added with the next batch
 	shown   shown
+	follows map[*follower]bool
 	changed chan struct{} // closed and replaced whenever shown changes
 
 	// Trouble, changed with tell.
@@ -43,6 +44,7 @@ const tick = 100 * time.Millisecond
 func newMember() *member {
 	m := &member{
 		machine: fsm.New(), tracker: session.NewTracker(tick), wall: 1_700_000_000_000, changed: make(chan struct{}),
+		follows: make(map[*follower]bool),
 		status: op.Status{
 			Cluster: 0xc1, Member: 1, Name: "n1", Boot: 1, Ready: true, Leader: 1, Term: 3, Role: "leader", Uptime: time.Minute,
 			Members: []op.MemberStatus{
@@ -74,6 +76,11 @@ func (m *member) apply(rs ...*op.Request) []op.Result {
 			m.tracker.Ended(s.ID)
 		} else {
 			m.tracker.Changed(s.ID, s.Epoch, s.Timeout)
+		}
+		for f := range m.follows {
+			if f.id == s.ID {
+				f.told(s)
+			}
 		}
 	}
 	m.history.Publish(done.Events, m.machine.Zxid())
@@ -196,4 +203,59 @@ func (m *member) Status() op.Status {
 	st.Zxid, st.Oldest = m.machine.Zxid(), m.history.Oldest()
 	st.Staleness = 12 * time.Millisecond
 	return st
+}
+
+// The ways without a wait. What is refused, silent or unproven is so here too.
+
+func (m *member) DoLater(r *op.Request, done func(*op.Result)) func() bool {
+	m.mu.Lock()
+	silent := m.silent && m.refuse == nil
+	m.mu.Unlock()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel() // a silent member then answers at once, and nobody is told
+	if res := m.Do(ctx, r); !silent {
+		done(res)
+	}
+	return func() bool { return false }
+}
+
+func (m *member) ViewLater(o op.ReadOptions, done func(*fsm.View, op.ReadInfo, error)) func() {
+	ctx, cancel := context.WithCancel(context.Background())
+	if o.Level == op.Eventual && o.MinZxid == 0 {
+		done(m.View(ctx, o))
+		return cancel
+	}
+	go func() { done(m.View(ctx, o)) }()
+	return cancel
+}
+
+func (m *member) KeepAliveLater(id op.SessionID, done func(error)) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	m.mu.Lock()
+	unproven := m.unproven
+	m.mu.Unlock()
+	if !unproven {
+		done(m.KeepAlive(ctx, id))
+	}
+}
+
+func (m *member) FollowSession(id op.SessionID, told func(fsm.SessionChange)) func() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f := &follower{id, told}
+	m.follows[f] = true
+	s, ok := m.machine.Session(id)
+	told(fsm.SessionChange{ID: id, Epoch: s.Epoch, Timeout: s.Timeout, Ended: !ok})
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.follows, f)
+	}
+}
+
+// follower is who follows a session.
+type follower struct {
+	id   op.SessionID
+	told func(fsm.SessionChange)
 }

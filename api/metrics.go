@@ -21,10 +21,12 @@ type Metrics struct {
 	requests    *prometheus.CounterVec
 	durations   *prometheus.HistogramVec
 	inFlight    prometheus.Gauge
+	wsInFlight  prometheus.Gauge
 	rejected    *prometheus.CounterVec
 	reads       *prometheus.CounterVec
 	staleness   *prometheus.HistogramVec
 	connections prometheus.Gauge
+	wsConns     prometheus.Gauge
 
 	watches       *prometheus.GaugeVec
 	watchEvents   *prometheus.CounterVec
@@ -75,11 +77,12 @@ func (m *Metrics) makeDoor() {
 	m.requests = m.counters("requests_total", "Requests by transport, operation and result code.", "transport", "op", "code")
 	m.durations = m.histograms("request_duration_seconds", "Request latency, long-poll wait excluded.", requestBuckets, "transport", "op")
 	inFlight := m.gauges("requests_in_flight", "Requests being served.", "transport")
-	m.inFlight = inFlight.WithLabelValues(string(HTTP))
+	m.inFlight, m.wsInFlight = inFlight.WithLabelValues(string(HTTP)), inFlight.WithLabelValues(string(WebSocket))
 	m.rejected = m.counters("requests_rejected_total", "Requests refused before work.", "reason")
 	m.reads = m.counters("reads_total", "Reads by effective consistency and by who served them.", "consistency", "served_by")
 	m.staleness = m.histograms("read_staleness_seconds", "Upper bound of staleness of served reads.", requestBuckets, "consistency")
-	m.connections = m.gauges("connections", "Open client connections.", "transport").WithLabelValues(string(HTTP))
+	connections := m.gauges("connections", "Open client connections.", "transport")
+	m.connections, m.wsConns = connections.WithLabelValues(string(HTTP)), connections.WithLabelValues(string(WebSocket))
 	m.fenced = m.counter("fencing_rejections_total", "Writes refused because their fencing token was stale.")
 	m.authFailures = m.counters("auth_failures_total", "Authentication and authorization failures.", "reason")
 }

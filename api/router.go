@@ -112,5 +112,5 @@ func matchRest(pattern, rest string) (string, bool, error) {
 }
 
 func (s *Server) routes() []route {
-	return slices.Concat(s.nodeRoutes(), s.txnRoutes(), s.sessionRoutes(), s.watchRoutes(), s.clusterRoutes(), s.healthRoutes())
+	return slices.Concat(s.nodeRoutes(), s.txnRoutes(), s.sessionRoutes(), s.watchRoutes(), s.wsRoutes(), s.clusterRoutes(), s.healthRoutes())
 }

@@ -37,9 +37,14 @@ type Server struct {
 	lastID   atomic.Uint64
 	requests atomic.Int64 // being served
 	watches  atomic.Int64 // streams and polls open
-	bodies   atomic.Int64 // bytes of bodies held
-	pacer    pacer
-	status   statusCache
+	sockets  *sockets
+
+	subscriptions atomic.Int64 // watches of all WebSocket connections
+	endpoints     []string
+
+	bodies atomic.Int64 // bytes of bodies held
+	pacer  pacer
+	status statusCache
 
 	drainOnce sync.Once
 	draining  chan struct{} // closed when the server is about to stop
@@ -55,6 +60,7 @@ func New(c Config) (*Server, error) {
 		backend: c.Backend, metrics: c.Metrics, log: c.Logger, now: c.Now, name: c.Name, version: c.Version, servedBy: []string{c.Name},
 		super: c.Super, limits: c.Limits.withDefaults(), hosts: newHostList(c.AllowedHosts),
 		origins: http.NewCrossOriginProtection(), ids: rand.Text()[:8], draining: make(chan struct{}),
+		sockets: newSockets(), endpoints: c.Endpoints,
 	}
 	for _, origin := range c.AllowedOrigins {
 		if err := s.origins.AddTrustedOrigin(origin); err != nil {
@@ -82,7 +88,7 @@ func New(c Config) (*Server, error) {
 func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serveHTTP) }
 
 // Serve serves the connections of ln until ctx ends; then it drains: readiness fails, long polls and event streams end,
-// and what is being done is finished within DrainTimeout. It closes ln. It may be called for several listeners at once.
+// and what is being done is finished within DrainTimeout, after which WebSocket connections are closed. It closes ln. It may be called for several listeners at once.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	srv := s.httpServer()
 	return s.serve(ctx, srv, func() error { return srv.Serve(s.gate.listen(ln)) })
@@ -124,6 +130,8 @@ func (s *Server) shutdown(srv *http.Server) error {
 	s.StartDraining()
 	ctx, cancel := context.WithTimeout(context.Background(), s.limits.DrainTimeout)
 	defer cancel()
+	s.sockets.end()
+	defer s.sockets.wait(ctx)
 	if err := srv.Shutdown(ctx); err != nil {
 		srv.Close()
 		return fmt.Errorf("couldn't finish all requests in time: %w", err)
@@ -131,8 +139,9 @@ func (s *Server) shutdown(srv *http.Server) error {
 	return nil
 }
 
-// StartDraining makes /readyz fail and ends all long polls and event streams, each with the position to go on from at
-// another member. Requests are still served. It may be called more than once.
+// StartDraining makes /readyz fail, ends all long polls and event streams, each with the position to go on from at another
+// member, and asks those on WebSocket connections to go elsewhere. Requests are still served. It may be called more than
+// once.
 func (s *Server) StartDraining() { s.drainOnce.Do(func() { close(s.draining) }) }
 
 func (s *Server) isDraining() bool {

@@ -149,30 +149,29 @@ func (w *watching) view() (*fsm.View, error) {
 
 // readPage reads the nodes of the initial state after the path after.
 func (w *watching) readPage(after string) (*op.Result, error) {
-	if w.filter.Scope == watch.Exact {
-		return w.readOne()
-	}
-	o := &op.Subtree{Path: w.filter.Path, After: after, Limit: initialPage}
-	if w.filter.Scope == watch.Children {
-		o.Depth = 1
-	}
-	return w.orNothing(w.c.readFrom(w.state, o))
+	return readInitial(w.state, &w.filter, after)
 }
 
-func (w *watching) readOne() (*op.Result, error) {
-	res, err := w.orNothing(w.c.readFrom(w.state, &op.Get{Path: w.filter.Path}))
-	if err == nil && res.Stat != nil {
-		res.Nodes = []op.Node{{Path: w.filter.Path, Data: res.Data, Stat: *res.Stat}}
+// readInitial reads the nodes that the filter means, after the path after, one page of them. That a node doesn't exist is
+// no error: it can be watched all the same.
+func readInitial(v *fsm.View, f *watch.Filter, after string) (*op.Result, error) {
+	var o op.Op = &op.Subtree{Path: f.Path, After: after, Limit: initialPage}
+	switch f.Scope {
+	case watch.Exact:
+		o = &op.Get{Path: f.Path}
+	case watch.Children:
+		o.(*op.Subtree).Depth = 1
 	}
-	return res, err
-}
-
-// orNothing makes an empty state of a node that doesn't exist: it can be watched all the same.
-func (w *watching) orNothing(res *op.Result, err error) (*op.Result, error) {
-	if errors.Is(err, &op.Error{Code: op.NoNode}) {
+	res := v.Read(o, f.Auth)
+	switch {
+	case res.Err != nil && res.Err.Code == op.NoNode:
 		return new(op.Result), nil
+	case res.Err != nil:
+		return nil, res.Err
+	case res.Stat != nil && f.Scope == watch.Exact:
+		res.Nodes = []op.Node{{Path: f.Path, Data: res.Data, Stat: *res.Stat}}
 	}
-	return res, err
+	return &res, nil
 }
 
 // positionLost reports whether err says that a watch can't go on from where it was.
@@ -180,16 +179,35 @@ func positionLost(err error) bool {
 	return errors.Is(err, &op.Error{Code: op.HistoryGone}) || errors.Is(err, &op.Error{Code: op.ClusterChanged})
 }
 
-// showing is what one answer shows of events: besides them the data of nodes, as far as there is room. Data is added
-// while the node is still as the event left it; what has changed again comes with an event of its own.
+// eventData finds what one answer shows of nodes beside their events, as far as there is room. Data is shown while the node
+// is still as the event left it; what has changed again comes with an event of its own.
+type eventData struct {
+	view *fsm.View // nil if no data is shown
+	auth []op.Identity
+	room int // in bytes
+}
+
+// of returns the data of the event's node, and whether it can be shown.
+func (d *eventData) of(ev *op.Event) ([]byte, bool) {
+	if d.view == nil || ev.Type != op.Created && ev.Type != op.Changed {
+		return nil, false
+	}
+	res := d.view.Read(&op.Get{Path: ev.Path}, d.auth)
+	if res.Err != nil || res.Stat.Mzxid != ev.Zxid || res.Stat.Version != ev.Version || len(res.Data) > d.room {
+		return nil, false
+	}
+	d.room -= len(res.Data)
+	return res.Data, true
+}
+
+// showing is what one answer shows of events.
 type showing struct {
 	w    *watching
-	view *fsm.View // nil if the data can't be shown
-	room int       // for data, in bytes
+	data eventData
 }
 
 func (w *watching) showing(events []op.Event) *showing {
-	return &showing{w, w.after(events[len(events)-1].Zxid), answerData}
+	return &showing{w, eventData{w.after(events[len(events)-1].Zxid), w.filter.Auth, answerData}}
 }
 
 func (s *showing) appendEvents(b []byte, events []op.Event) []byte {
@@ -205,24 +223,21 @@ func (s *showing) appendEvents(b []byte, events []op.Event) []byte {
 }
 
 func (s *showing) appendEvent(b []byte, ev *op.Event) []byte {
+	data, ok := s.data.of(ev)
+	return appendEvent(b, ev, data, ok)
+}
+
+// appendEvent appends an event, with the node's data if hasData says so.
+func appendEvent(b []byte, ev *op.Event, data []byte, hasData bool) []byte {
 	b = appendZxid(append(b, '{'), "zxid", ev.Zxid)
 	b = appendString(append(b, `,"type":`...), ev.Type.String())
 	b = appendString(append(b, `,"path":`...), ev.Path)
 	b = appendString(append(b, `,"kind":`...), ev.Kind.String())
 	b = appendInt(append(b, ','), "version", int64(ev.Version))
-	if s.view != nil && (ev.Type == op.Created || ev.Type == op.Changed) {
-		b = s.appendData(b, ev)
+	if hasData {
+		b = appendValue(append(b, ','), "data", data)
 	}
 	return append(b, '}')
-}
-
-func (s *showing) appendData(b []byte, ev *op.Event) []byte {
-	res := s.view.Read(&op.Get{Path: ev.Path}, s.w.filter.Auth)
-	if res.Err != nil || res.Stat.Mzxid != ev.Zxid || res.Stat.Version != ev.Version || len(res.Data) > s.room {
-		return b
-	}
-	s.room -= len(res.Data)
-	return appendValue(append(b, ','), "data", res.Data)
 }
 
 // after returns a state that has reached z. Events are published before the state that they lead to, so this may wait

@@ -1,0 +1,166 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/coord-kv/coord/internal/frame"
+	"github.com/coord-kv/coord/op"
+)
+
+// wsJSON is the subprotocol for browsers and people, and what is spoken if none is asked for.
+const wsJSON = "coord.v1.json"
+
+func (s *Server) wsRoutes() []route {
+	return []route{{method: "GET", pattern: "/v1/ws", name: "ws", serve: (*call).webSocket, uncounted: true}}
+}
+
+// webSocket turns the request into a connection of messages, and serves that until it ends.
+func (c *call) webSocket() error {
+	if err := c.q.done(); err != nil {
+		return err
+	}
+	if err := c.checkUpgrade(); err != nil {
+		return err
+	}
+	limit := c.s.stateLimits(c.r.Context()).RequestBytes
+	ws, err := c.upgrade()
+	if err != nil {
+		return err
+	}
+	c.replied = true
+	start := c.s.now()
+	defer func() { c.waited = c.s.now().Sub(start) }()
+	c.s.metrics.inFlight.Dec() // what it carries is counted one by one
+	defer c.s.metrics.inFlight.Inc()
+	conn := newWSConn(c.s, ws, c.id, c.auth, limit)
+	if !c.s.sockets.enter(conn) {
+		return ws.Close()
+	}
+	defer c.s.sockets.leave(conn)
+	defer c.s.gate.upgraded()()
+	conn.serve()
+	return nil
+}
+
+// checkUpgrade refuses what is not meant for a WebSocket, or comes from a page of another origin. A GET without Origin is
+// no browser's.
+func (c *call) checkUpgrade() error {
+	if !websocket.IsWebSocketUpgrade(c.r) {
+		c.w.Header()["Upgrade"] = []string{"websocket"}
+		return statusError(http.StatusUpgradeRequired, op.BadRequest, "this is for WebSocket connections; see docs/websocket.md")
+	}
+	asPost := *c.r
+	asPost.Method = http.MethodPost // a connection may change something, whatever its handshake is called
+	if err := c.s.origins.Check(&asPost); err != nil {
+		return op.Errorf(op.Denied, "a page of another origin may not connect here: %s", err)
+	}
+	offered := websocket.Subprotocols(c.r)
+	if len(offered) > 0 && !slices.Contains(offered, wsJSON) && !slices.Contains(offered, frame.Subprotocol) {
+		return op.Errorf(op.Unsupported, "of the subprotocols offered none is spoken here; they are %s and %s", wsJSON, frame.Subprotocol)
+	}
+	if c.s.isDraining() {
+		return op.Errorf(op.Draining, "no connection is begun here any more")
+	}
+	return nil
+}
+
+// writeBuffers are lent to connections while they write, so that one that is quiet holds none.
+var writeBuffers sync.Pool
+
+// upgrade does the handshake. There is no compression: it makes sizes on the wire tell nothing of what they become.
+func (c *call) upgrade() (*websocket.Conn, error) {
+	var refused error
+	u := websocket.Upgrader{
+		HandshakeTimeout: c.s.limits.HeaderTimeout, ReadBufferSize: 1 << 10, WriteBufferSize: 4 << 10, WriteBufferPool: &writeBuffers,
+		Subprotocols: []string{frame.Subprotocol, wsJSON},
+		CheckOrigin:  func(*http.Request) bool { return true }, // checkUpgrade has
+		Error: func(_ http.ResponseWriter, _ *http.Request, status int, reason error) {
+			refused = statusError(status, op.BadRequest, "%s", reason)
+		},
+	}
+	ws, err := u.Upgrade(c.w, c.r, http.Header{"Coord-Served-By": c.s.servedBy})
+	if refused != nil {
+		return nil, refused
+	}
+	if err != nil {
+		c.replied = true // the connection has been taken over and is gone
+		return nil, op.Errorf(op.BadRequest, "the handshake broke off: %s", err)
+	}
+	return ws, nil
+}
+
+// sockets are the WebSocket connections that are open. net/http doesn't know of them any more.
+type sockets struct {
+	mu     sync.Mutex
+	open   map[*wsConn]bool
+	closed bool          // no more are let in
+	ending chan struct{} // closed when connections shall end
+	empty  chan struct{} // closed when ending, and none is left
+}
+
+func newSockets() *sockets {
+	return &sockets{open: make(map[*wsConn]bool), ending: make(chan struct{}), empty: make(chan struct{})}
+}
+
+func (s *sockets) enter(c *wsConn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.open[c] = true
+	}
+	return !s.closed
+}
+
+func (s *sockets) leave(c *wsConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, c)
+	if s.closed && len(s.open) == 0 {
+		close(s.empty)
+	}
+}
+
+// end asks all connections to end.
+func (s *sockets) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.closed = true
+	close(s.ending)
+	if len(s.open) == 0 {
+		close(s.empty)
+	}
+}
+
+// wait waits for all connections to end, as long as ctx lets, and breaks off those that are left.
+func (s *sockets) wait(ctx context.Context) {
+	select {
+	case <-s.empty:
+		return
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	for c := range s.open {
+		c.ws.Close()
+	}
+	s.mu.Unlock()
+	<-s.empty
+}
+
+// What one connection may hold, besides what Limits says.
+const (
+	wsHeldBytes = 8 << 20          // of messages whose requests are under way; one more may be read
+	wsScratch   = 16 << 10         // of a message, which is then copied; longer ones are kept as they were read
+	wsFlush     = 32 << 10         // bytes of frames that go into one message
+	wsSilence   = 20 * time.Second // without a frame from the client, after which it is asked whether it is there
+	wsGoodbye   = time.Second      // to answer a close frame
+	wsSilences  = 3                // that are borne before the connection is given up
+)

@@ -1,0 +1,552 @@
+package api
+
+import (
+	"errors"
+	"io"
+	"math"
+	"net"
+	"os"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/coord-kv/coord/fsm"
+	"github.com/coord-kv/coord/internal/frame"
+	"github.com/coord-kv/coord/op"
+)
+
+// wsConn is one WebSocket connection. Two goroutines belong to it: the reader, which is the one of net/http, takes requests
+// and hands them to the member; the writer sends everything. Answers come from the member's loop, which only appends them
+// here and wakes the writer. What a client doesn't read is not made: an answer is encoded, and a watch asked for more,
+// when the one before has been sent.
+type wsConn struct {
+	s     *Server
+	ws    *websocket.Conn
+	codec wsCodec
+	id    string // in the log
+
+	limit    int64         // bytes of one message
+	wake     chan struct{} // has room for one
+	readDone chan struct{} // closed when the reader has ended
+	seen     atomic.Uint64 // the newest state that the client has been shown
+	read     wsReader
+	write    wsWriter
+
+	mu      sync.Mutex
+	room    sync.Cond // signalled when requests have been answered, or the connection ends
+	pending map[uint64]*wsRequest
+	done    []*wsRequest // answers not sent yet
+	direct  []frame.Frame
+	count   int   // requests read and not answered
+	held    int64 // bytes of messages that they keep
+	watches map[uint64]*wsWatch
+	ready   []*wsWatch // that have something to send
+	pong    *string    // what a ping of the protocol itself is to be answered with
+	heardAt time.Time
+	session wsSession
+	ending  *wsEnd // set once
+}
+
+// wsReader is what belongs to the reader.
+type wsReader struct {
+	greeted bool
+	auth    []op.Identity
+	seq     uint64 // the highest sequence number that may have been handed to a leader
+	scratch []byte
+	stop    func() // stops following the session
+}
+
+// wsWriter is what belongs to the writer.
+type wsWriter struct {
+	buf        []byte
+	frames     int // in buf
+	goneAway   bool
+	endBy      time.Time // when requests under way are not waited for any longer; zero: the server goes on
+	pinged     time.Time
+	bookmarked time.Time
+}
+
+// wsEnd says how a connection ends.
+type wsEnd struct {
+	code  int
+	text  string
+	frame frame.Frame // the last one but one; nil for none
+	id    uint64      // of the request that err is about; 0 for the connection
+	err   error       // the last thing that is said; nil for nothing
+}
+
+// wsRequest is one request under way.
+type wsRequest struct {
+	frame   frame.Frame
+	op      op.Op // of a write or read
+	start   time.Time
+	msg     *wsMessage
+	bytes   int64       // of the connection's share
+	repeat  bool        // an earlier copy may have been done, or may be yet
+	abandon func() bool // under wsConn.mu; nil if there is nothing to give up
+
+	res  *op.Result
+	view *fsm.View
+	info op.ReadInfo
+	err  error
+}
+
+// wsMessage is a message whose bytes are kept as long as one of its requests is under way.
+type wsMessage struct {
+	s     *Server
+	bytes int64
+	refs  atomic.Int32
+}
+
+func (m *wsMessage) release() {
+	if m.refs.Add(-1) == 0 {
+		m.s.bodies.Add(-m.bytes)
+	}
+}
+
+func newWSConn(s *Server, ws *websocket.Conn, id string, auth []op.Identity, requestBytes int64) *wsConn {
+	c := &wsConn{
+		s: s, ws: ws, id: id, wake: make(chan struct{}, 1), readDone: make(chan struct{}), pending: make(map[uint64]*wsRequest),
+		watches: make(map[uint64]*wsWatch), heardAt: s.now(), read: wsReader{auth: auth, stop: func() {}},
+	}
+	c.room.L = &c.mu
+	c.codec, c.limit = wsCodec(&jsonCodec{}), 2*requestBytes // escapes and base64
+	if ws.Subprotocol() == frame.Subprotocol {
+		c.codec, c.limit = binCodec{}, requestBytes+64<<10
+	}
+	ws.SetPingHandler(func(data string) error {
+		c.hear()
+		c.mu.Lock()
+		c.pong = &data // the last one is enough, says RFC 6455
+		c.mu.Unlock()
+		c.signal()
+		return nil
+	})
+	ws.SetPongHandler(func(string) error { c.hear(); return nil })
+	ws.SetCloseHandler(func(int, string) error { return nil }) // readFailed answers it
+	return c
+}
+
+// serve reads until the connection ends, and waits for the writer.
+func (c *wsConn) serve() {
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		c.runWriter()
+	}()
+	c.runReader()
+	close(c.readDone)
+	c.ws.NetConn().SetWriteDeadline(time.Now().Add(wsGoodbye)) // nobody is left to read much
+	<-written
+	c.ws.Close()
+	c.read.stop()
+	c.abandonAll()
+	c.dropWatches() // those that came after the writer had ended
+}
+
+func (c *wsConn) signal() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// end makes the writer send what is ready, then the last frames, and close the connection. The first call counts.
+func (c *wsConn) end(e wsEnd) {
+	c.mu.Lock()
+	c.endLocked(e)
+	c.mu.Unlock()
+	c.signal()
+}
+
+// endLocked is end for those who hold mu, and signal later.
+func (c *wsConn) endLocked(e wsEnd) {
+	if c.ending == nil {
+		c.ending = &e
+	}
+	c.room.Broadcast()
+}
+
+// fail ends the connection for a reason that is told.
+func (c *wsConn) fail(code int, err *op.Error) { c.end(failure(code, err)) }
+
+func failure(code int, err *op.Error) wsEnd {
+	return wsEnd{code: code, text: err.Code.String(), err: err}
+}
+
+func (c *wsConn) isEnding() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ending != nil
+}
+
+// The reader.
+
+func (c *wsConn) runReader() {
+	defer func() {
+		if p := recover(); p != nil {
+			c.panicked(p)
+		}
+	}()
+	c.ws.SetReadDeadline(time.Now().Add(c.s.limits.BodyTimeout)) // for hello
+	for {
+		msg, p, err := c.readMessage()
+		if err != nil {
+			c.readFailed(err)
+			return
+		}
+		if msg == nil { // the connection ends, and what comes is thrown away
+			continue
+		}
+		c.take(msg, p)
+		msg.release()
+		c.hear()
+	}
+}
+
+// readFailed notes why nothing can be read any more.
+func (c *wsConn) readFailed(err error) {
+	closed, isClose := errors.AsType[*websocket.CloseError](err)
+	switch {
+	case isClose && closed.Code != websocket.CloseAbnormalClosure:
+		c.end(wsEnd{code: websocket.CloseNormalClosure})
+		c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(closed.Code, ""), time.Now().Add(wsGoodbye))
+	case errors.Is(err, os.ErrDeadlineExceeded) && !c.isEnding():
+		c.s.metrics.slowConsumers.Inc()
+		c.fail(frame.CloseSlow, op.Errorf(op.Timeout, "nothing was heard of the client for too long"))
+	default:
+		c.end(wsEnd{code: websocket.CloseProtocolError})
+	}
+}
+
+var errNoText, errNoBinary = op.Errorf(op.BadRequest, "messages are binary in "+frame.Subprotocol),
+	op.Errorf(op.BadRequest, "messages are text in "+wsJSON)
+
+// readMessage reads the next message. Without a message and an error, the connection ends.
+func (c *wsConn) readMessage() (*wsMessage, []byte, error) {
+	kind, r, err := c.ws.NextReader()
+	if err != nil {
+		return nil, nil, err
+	}
+	if c.isEnding() {
+		_, err := io.Copy(io.Discard, r)
+		return nil, nil, err
+	}
+	if kind != c.codec.messageType() {
+		wrong := errNoBinary
+		if kind == websocket.TextMessage {
+			wrong = errNoText
+		}
+		c.fail(frame.CloseProtocol, wrong)
+		return nil, nil, nil
+	}
+	m := &wsMessage{s: c.s}
+	m.refs.Store(1)
+	p, err := c.readAll(m, r)
+	if err != nil || p == nil {
+		m.release()
+		return nil, nil, err
+	}
+	return m, p, nil
+}
+
+// readAll reads a message as far as the limits let. It counts what has come, not what was announced.
+func (c *wsConn) readAll(m *wsMessage, r io.Reader) ([]byte, error) {
+	p := c.read.scratch[:0]
+	for {
+		if len(p) == cap(p) {
+			p = append(p, make([]byte, max(512, cap(p)))...)[:len(p)]
+		}
+		n, err := r.Read(p[len(p):cap(p)])
+		p = p[:len(p)+n]
+		m.bytes += int64(n)
+		total := c.s.bodies.Add(int64(n))
+		switch {
+		case err == io.EOF:
+			return c.keep(p), nil
+		case err != nil:
+			return nil, err
+		case m.bytes > c.limit:
+			c.fail(websocket.CloseMessageTooBig, &op.Error{Code: op.TooLarge, Have: m.bytes, Limit: c.limit})
+			return nil, nil
+		case total > c.s.limits.BodyBytes && m.bytes > wsScratch:
+			c.s.metrics.rejected.WithLabelValues("overload").Inc()
+			c.fail(websocket.CloseTryAgainLater, op.Errorf(op.Overloaded, "messages of other connections take up all the room"))
+			return nil, nil
+		}
+	}
+}
+
+// keep returns the message as a slice of its own; never nil.
+func (c *wsConn) keep(p []byte) []byte {
+	if cap(p) > wsScratch {
+		return p
+	}
+	c.read.scratch = p
+	return append(make([]byte, 0, len(p)), p...)
+}
+
+// take hands over the requests of a message.
+func (c *wsConn) take(m *wsMessage, p []byte) {
+	next := c.codec.decode(p)
+	for {
+		f, err := next()
+		refused, isRefused := err.(*wsRefused)
+		switch {
+		case err == io.EOF:
+			return
+		case isRefused && !c.read.greeted:
+			c.failHello(refused.id, refused.err)
+			return
+		case isRefused:
+			c.refuse(refused.id, refused.op, refused.err)
+		case err != nil:
+			c.fail(frame.CloseProtocol, protocolError(err))
+			return
+		case !c.handle(m, f):
+			return
+		}
+	}
+}
+
+// protocolError is the error of a message that can't be understood.
+func protocolError(err error) *op.Error {
+	if e, ok := errors.AsType[*op.Error](err); ok {
+		return e
+	}
+	return op.Errorf(op.BadRequest, "%s", err)
+}
+
+// hear notes a sign of life. Until hello has come it buys no time.
+func (c *wsConn) hear() {
+	now := c.s.now()
+	c.mu.Lock()
+	c.heardAt = now
+	if c.ending == nil && c.read.greeted {
+		c.ws.SetReadDeadline(time.Now().Add(wsSilences * c.session.silence()))
+	}
+	c.mu.Unlock()
+	c.beat()
+}
+
+// The writer.
+
+func (c *wsConn) runWriter() {
+	defer func() {
+		c.dropWatches()
+		if p := recover(); p != nil {
+			c.panicked(p)
+			c.ws.Close()
+		}
+	}()
+	err := c.writeAll()
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		c.s.metrics.slowConsumers.Inc()
+	case err != nil && !errors.Is(err, net.ErrClosed):
+		c.s.log.Debug("a connection broke off", "connection", c.id, "error", err)
+	}
+	if err != nil {
+		c.ws.Close() // which the reader notices
+	}
+	c.end(wsEnd{code: websocket.CloseAbnormalClosure}) // nobody waits for room any more
+}
+
+func (c *wsConn) panicked(p any) {
+	c.s.log.Error("panic in a connection", "connection", c.id, "panic", p, "stack", string(debug.Stack()))
+	c.end(wsEnd{code: websocket.CloseInternalServerErr, text: "internal"})
+}
+
+func (c *wsConn) writeAll() error {
+	tick := time.NewTicker(c.s.wsTick())
+	defer tick.Stop()
+	draining, ending := c.s.draining, c.s.sockets.ending
+	for {
+		ended, err := c.writeRound()
+		if err != nil || ended {
+			return err
+		}
+		select {
+		case <-c.wake:
+		case <-tick.C:
+			err = c.tick()
+		case <-draining:
+			draining = nil
+			c.goAway("draining")
+		case <-ending:
+			ending = nil
+			c.write.endBy = c.s.now().Add(c.s.limits.DrainTimeout / 2)
+		case <-c.readDone:
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// wsTick is how often a connection looks whether something is late.
+func (s *Server) wsTick() time.Duration {
+	return max(min(s.limits.Bookmark, s.limits.RequestTimeout/4, time.Second), 20*time.Millisecond)
+}
+
+// wsWork is what waits to be sent.
+type wsWork struct {
+	direct []frame.Frame
+	done   []*wsRequest
+	ready  []*wsWatch
+	pong   *string
+	ending *wsEnd
+	idle   bool // no request is under way
+}
+
+func (c *wsConn) takeWork() wsWork {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w := wsWork{c.direct, c.done, c.ready, c.pong, c.ending, c.count == 0}
+	c.direct, c.done, c.ready, c.pong = nil, nil, nil, nil
+	for _, watch := range w.ready {
+		watch.queued = false
+	}
+	return w
+}
+
+// writeRound sends what waits. It reports whether the connection has been closed.
+func (c *wsConn) writeRound() (ended bool, err error) {
+	w := c.takeWork()
+	for _, f := range w.direct {
+		c.append(f)
+	}
+	for _, r := range w.done {
+		if err := c.answer(r); err != nil {
+			return false, err
+		}
+	}
+	if w.ending == nil {
+		for _, watch := range w.ready {
+			if err := c.deliver(watch); err != nil {
+				return false, err
+			}
+		}
+	}
+	if err := c.flush(); err != nil {
+		return false, err
+	}
+	if w.pong != nil {
+		c.ws.WriteControl(websocket.PongMessage, []byte(*w.pong), c.writeDeadline())
+	}
+	if w.ending == nil && w.idle && !c.write.endBy.IsZero() {
+		w.ending = c.goingAway()
+	}
+	if w.ending != nil {
+		return true, c.sayGoodbye(w.ending)
+	}
+	return false, nil
+}
+
+func (c *wsConn) goingAway() *wsEnd {
+	c.end(wsEnd{code: websocket.CloseGoingAway, text: "draining"})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ending
+}
+
+// sayGoodbye sends the last frames and closes. The client has a moment to answer: a connection that is closed while
+// something has not been read yet is reset, and what was sent last is lost with it.
+func (c *wsConn) sayGoodbye(e *wsEnd) error {
+	if e.frame != nil {
+		c.append(e.frame)
+	}
+	if e.err != nil {
+		c.write.buf = c.codec.appendFailed(c.write.buf, e.id, e.err)
+		c.write.frames++
+	}
+	if err := c.flush(); err != nil {
+		return err
+	}
+	c.ws.SetReadDeadline(time.Now().Add(wsGoodbye))
+	c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(e.code, e.text), c.writeDeadline())
+	<-c.readDone
+	return nil
+}
+
+func (c *wsConn) writeDeadline() time.Time { return time.Now().Add(c.s.limits.WriteTimeout) }
+
+// append puts a frame into the buffer.
+func (c *wsConn) append(f frame.Frame) {
+	c.write.buf = c.codec.append(c.write.buf, f)
+	c.write.frames++
+}
+
+// appended sends what is in the buffer if that is much, or if a message holds one frame only.
+func (c *wsConn) appended() error {
+	c.write.frames++
+	if len(c.write.buf) >= wsFlush {
+		return c.flush()
+	}
+	return nil
+}
+
+func (c *wsConn) flush() error {
+	p := c.write.buf
+	if c.write.frames == 0 {
+		return nil
+	}
+	c.write.frames = 0
+	c.write.buf = p[:0]
+	if cap(p) > 2*wsFlush {
+		c.write.buf = nil
+	}
+	for len(p) > 0 {
+		var message []byte
+		message, p = c.codec.message(p)
+		c.ws.SetWriteDeadline(c.writeDeadline())
+		if err := c.ws.WriteMessage(c.codec.messageType(), message); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// goAway asks the client to go elsewhere.
+func (c *wsConn) goAway(reason string) {
+	if !c.write.goneAway {
+		c.write.goneAway = true
+		c.append(&frame.Goaway{Reason: reason, Endpoints: c.s.endpoints})
+	}
+}
+
+// tick does what is due.
+func (c *wsConn) tick() error {
+	now := c.s.now()
+	c.giveUp(now)
+	c.beatAgain(now)
+	if end := c.write.endBy; !end.IsZero() && now.After(end) {
+		c.end(wsEnd{code: websocket.CloseGoingAway, text: "draining"})
+	}
+	c.mu.Lock()
+	silence, heard := c.session.silence(), c.heardAt
+	c.mu.Unlock()
+	if now.Sub(heard) >= silence && now.Sub(c.write.pinged) >= silence {
+		c.write.pinged = now
+		c.ws.WriteControl(websocket.PingMessage, nil, c.writeDeadline())
+	}
+	if now.Sub(c.write.bookmarked) < c.s.limits.Bookmark {
+		return nil
+	}
+	c.write.bookmarked = now
+	return c.sendBookmarks()
+}
+
+// show notes that the client is shown a state.
+func (c *wsConn) show(z op.Zxid) {
+	for {
+		old := c.seen.Load()
+		if uint64(z) <= old || z > math.MaxInt64 || c.seen.CompareAndSwap(old, uint64(z)) {
+			return
+		}
+	}
+}

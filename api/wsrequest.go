@@ -1,0 +1,393 @@
+package api
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/coord-kv/coord/fsm"
+	"github.com/coord-kv/coord/internal/frame"
+	"github.com/coord-kv/coord/op"
+)
+
+// Requests: taken and handed over by the reader, answered by the writer.
+
+// handle takes one frame. False means that the connection ends.
+func (c *wsConn) handle(m *wsMessage, f frame.Frame) bool {
+	hello, isHello := f.(*frame.Hello)
+	switch {
+	case isHello == c.read.greeted:
+		why := "the first message must be hello"
+		if isHello {
+			why = "a second hello"
+		}
+		c.fail(frame.CloseProtocol, op.Errorf(op.BadRequest, "%s", why))
+		return false
+	case isHello:
+		return c.hello(hello)
+	}
+	if ping, ok := f.(*frame.Ping); ok {
+		return c.ping(ping.ID)
+	}
+	r := c.begin(m, f)
+	if r == nil {
+		return false
+	}
+	switch f := f.(type) {
+	case *frame.Write:
+		c.startWrite(r, f)
+	case *frame.Read:
+		c.startRead(r, f)
+	case *frame.Watch:
+		c.startWatch(r, f)
+	case *frame.Bye:
+		c.bye(r)
+	default: // unwatch, which is the writer's
+		c.finish(r)
+	}
+	return true
+}
+
+func requestID(f frame.Frame) uint64 {
+	switch f := f.(type) {
+	case *frame.Write:
+		return f.ID
+	case *frame.Read:
+		return f.ID
+	case *frame.Watch:
+		return f.ID
+	case *frame.Unwatch:
+		return f.ID
+	case *frame.Bye:
+		return f.ID
+	}
+	return 0
+}
+
+// begin admits a request: it waits until there is room, so that a client that sends faster than it is answered is slowed
+// down by its own socket. Nil means that the connection ends.
+func (c *wsConn) begin(m *wsMessage, f frame.Frame) *wsRequest {
+	r := &wsRequest{frame: f, start: c.s.now(), msg: m, bytes: weight(f, m.bytes)}
+	id := requestID(f)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.ending == nil && (c.count >= c.s.limits.ConnRequests || c.held >= wsHeldBytes) {
+		c.room.Wait()
+	}
+	_, used := c.pending[id]
+	_, watched := c.watches[id]
+	switch {
+	case c.ending != nil:
+		return nil
+	case id == 0 || used || watched:
+		err := op.Errorf(op.BadRequest, "the id %d belongs to another request or watch, or to none: take a number above 0 "+
+			"that isn't in use", id)
+		c.endLocked(failure(frame.CloseProtocol, err))
+		c.signal()
+		return nil
+	}
+	c.pending[id] = r
+	c.count++
+	c.held += r.bytes
+	m.refs.Add(1)
+	c.s.metrics.wsInFlight.Inc()
+	return r
+}
+
+// weight is what a request counts for of the bytes that a connection may hold: those of its message, or of the answer that
+// it may get, if that is much more.
+func weight(f frame.Frame, bytes int64) int64 {
+	w, ok := f.(*frame.Write)
+	if !ok || w.Seq != 0 || w.Key != "" { // whose answers are kept, and short
+		return bytes
+	}
+	t, ok := w.Op.(*op.Txn)
+	if ok && slices.ContainsFunc(slices.Concat(t.Then, t.Else), func(o op.Op) bool { return isRead(o.Verb()) }) {
+		return max(bytes, wsHeldBytes/2)
+	}
+	return bytes
+}
+
+// refuse answers a request that is not one.
+func (c *wsConn) refuse(id uint64, name string, err error) {
+	r := &wsRequest{frame: &frame.Unwatch{ID: id}, start: c.s.now(), err: &wsRefused{id, name, err}}
+	c.mu.Lock()
+	for c.ending == nil && c.count >= c.s.limits.ConnRequests {
+		c.room.Wait()
+	}
+	c.count++
+	c.done = append(c.done, r)
+	c.mu.Unlock()
+	c.signal()
+}
+
+// finish hands a request to the writer. The member's loop calls it, so it doesn't wait.
+func (c *wsConn) finish(r *wsRequest) {
+	c.mu.Lock()
+	id := requestID(r.frame)
+	mine := c.pending[id] == r // else it was given up
+	if mine {
+		delete(c.pending, id)
+		c.done = append(c.done, r)
+	}
+	c.mu.Unlock()
+	if mine {
+		c.signal()
+	}
+}
+
+func (c *wsConn) finishWith(r *wsRequest, err error) {
+	r.err = err
+	c.finish(r)
+}
+
+// abandonable notes how a request is given up, unless it is answered already.
+func (c *wsConn) abandonable(r *wsRequest, abandon func() bool) {
+	c.mu.Lock()
+	r.abandon = abandon
+	c.mu.Unlock()
+}
+
+// giveUp answers the requests that have waited for too long: as refused if they surely won't be done, else as unknown.
+func (c *wsConn) giveUp(now time.Time) {
+	c.mu.Lock()
+	var late []*wsRequest
+	for id, r := range c.pending {
+		if now.Sub(r.start) > c.s.limits.RequestTimeout && r.abandon != nil {
+			late = append(late, r)
+			delete(c.pending, id)
+		}
+	}
+	c.mu.Unlock()
+	slices.SortFunc(late, func(a, b *wsRequest) int { return cmp.Compare(requestID(a.frame), requestID(b.frame)) })
+	for _, r := range late {
+		// What the loop does with a request that isn't pending any more is lost, so it is not looked at.
+		g := &wsRequest{frame: r.frame, op: r.op, start: r.start, msg: r.msg, bytes: r.bytes, repeat: r.repeat}
+		g.err = c.tooLate(g, r.abandon())
+		c.mu.Lock()
+		c.done = append(c.done, g)
+		c.mu.Unlock()
+	}
+	if len(late) > 0 {
+		c.signal()
+	}
+}
+
+func (c *wsConn) tooLate(r *wsRequest, surely bool) *op.Error {
+	_, isWrite := r.frame.(*frame.Write)
+	switch {
+	case !isWrite:
+		return op.Errorf(op.Timeout, "no state was fresh enough in time")
+	case !surely:
+		return &op.Error{Code: op.OutcomeUnknown, Outcome: op.Unknown, Detail: "not answered in time"}
+	case c.s.leaderName() == "":
+		return op.Errorf(op.NoLeader, "no leader was known in time; a majority of the members must be up and reach each other")
+	}
+	return op.Errorf(op.NoQuorum, "the leader didn't reach a majority of the members in time")
+}
+
+// abandonAll gives up everything: the connection has ended.
+func (c *wsConn) abandonAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range c.pending {
+		if r.abandon != nil {
+			r.abandon()
+		}
+		r.drop()
+	}
+	for _, r := range c.done {
+		r.drop()
+	}
+	c.pending, c.done, c.direct = nil, nil, nil
+}
+
+// drop lets go of what a request holds. One that was refused when it was read holds nothing.
+func (r *wsRequest) drop() {
+	if r.msg != nil {
+		r.msg.release()
+		r.msg.s.metrics.wsInFlight.Dec()
+	}
+}
+
+// Writes and reads.
+
+func (c *wsConn) startWrite(r *wsRequest, w *frame.Write) {
+	if err := c.checkWrite(w); err != nil {
+		c.finishWith(r, err)
+		return
+	}
+	r.op = w.Op
+	req := &op.Request{Session: c.session.id, Auth: c.read.auth, Op: w.Op}
+	switch {
+	case w.Seq != 0:
+		req.Seq, req.Ack, req.Epoch = w.Seq, w.Ack, c.session.epoch
+		r.repeat = w.Seq <= c.read.seq
+		c.read.seq = max(c.read.seq, w.Seq)
+	case w.Key != "":
+		req.Key = wsKey(principalOf(c.session.id, c.read.auth), w)
+		r.repeat = true // for all that this member knows
+	}
+	c.abandonable(r, c.s.backend.DoLater(req, func(res *op.Result) {
+		r.res = res
+		c.finish(r)
+	}))
+}
+
+func wsKey(principal string, w *frame.Write) *op.Key {
+	k := &op.Key{Principal: principal, Key: w.Key}
+	sum := sha256.Sum256(op.AppendOp([]byte("ws"), w.Op)) // differs from what HTTP hashes, so that forms don't mix
+	copy(k.Hash[:], sum[:])
+	return k
+}
+
+// checkWrite refuses what a door can refuse. The session's own connection is the one to attach it.
+func (c *wsConn) checkWrite(w *frame.Write) error {
+	verb := w.Op.Verb()
+	if x, ok := w.Op.(*op.SetTimeout); ok && x.Session == 0 {
+		x.Session = c.session.id
+	}
+	switch {
+	case verb.Internal() || verb == op.VerbAttach || isRead(verb):
+		return op.Errorf(op.BadRequest, "%s is not a write", verb)
+	case w.Seq != 0 && c.session.id == 0:
+		return op.Errorf(op.BadRequest, "a sequence number belongs to a session, and this connection has none")
+	case verb == op.VerbSetTimeout && c.session.id == 0:
+		return op.Errorf(op.NoSession, "this connection has no session whose timeout it could change")
+	case w.Seq != 0 && w.Key != "":
+		return op.Errorf(op.BadRequest, "a request has a sequence number or an idempotency key, not both")
+	case !validKey(w.Key):
+		return op.Errorf(op.BadRequest, "an idempotency key has at most %d visible ASCII characters", maxKeyBytes)
+	}
+	return nil
+}
+
+func validKey(key string) bool {
+	return len(key) <= maxKeyBytes && !strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r >= 0x7f })
+}
+
+func isRead(v op.Verb) bool { return v >= op.VerbGet && v <= op.VerbRank }
+
+func (c *wsConn) startRead(r *wsRequest, f *frame.Read) {
+	if !isRead(f.Op.Verb()) {
+		c.finishWith(r, op.Errorf(op.BadRequest, "%s is not a read", f.Op.Verb()))
+		return
+	}
+	r.op = f.Op
+	c.viewLater(r, f.Options)
+}
+
+// viewLater finds a state for the request. Sequential means: not older than what this connection has shown.
+func (c *wsConn) viewLater(r *wsRequest, o op.ReadOptions) {
+	if o.Level == op.Sequential {
+		o.MinZxid = max(o.MinZxid, op.Zxid(c.seen.Load()))
+	}
+	abandon := c.s.backend.ViewLater(o, func(v *fsm.View, info op.ReadInfo, err error) {
+		r.view, r.info, r.err = v, info, err
+		c.finish(r)
+	})
+	c.abandonable(r, func() bool { abandon(); return true })
+}
+
+// answer sends what became of a request.
+func (c *wsConn) answer(r *wsRequest) error {
+	defer r.drop()
+	verb, err := c.appendAnswer(r)
+	code := op.OK
+	if err != nil {
+		code = unwrap(err).what.Code
+	}
+	c.s.metrics.RequestDone(WebSocket, verb, code, c.s.now().Sub(r.start))
+	c.mu.Lock()
+	c.count--
+	c.held -= r.bytes
+	c.room.Signal()
+	c.mu.Unlock()
+	return c.appended()
+}
+
+// appendAnswer appends the answer, and returns what the request was and what was wrong.
+func (c *wsConn) appendAnswer(r *wsRequest) (verb string, err error) {
+	if refused, ok := errors.AsType[*wsRefused](r.err); ok {
+		c.write.buf = c.codec.appendFailed(c.write.buf, refused.id, refused.err)
+		return cmp.Or(refused.op, "none"), refused.err
+	}
+	switch f := r.frame.(type) {
+	case *frame.Write:
+		return f.Op.Verb().String(), c.appendWritten(r)
+	case *frame.Read:
+		return f.Op.Verb().String(), c.appendRead(r, f)
+	case *frame.Watch:
+		return "watch", c.appendWatching(r, f)
+	case *frame.Unwatch:
+		return "unwatch", c.appendUnwatched(f)
+	case *frame.Bye:
+		c.end(wsEnd{code: websocket.CloseNormalClosure})
+		return "bye", c.appendWritten(r)
+	case *frame.Pong:
+		c.write.buf = c.codec.append(c.write.buf, f)
+		return "ping", nil
+	}
+	panic("api: a request without an answer")
+}
+
+func (c *wsConn) appendWritten(r *wsRequest) error {
+	res := r.res
+	if r.err != nil {
+		res = &op.Result{Err: unwrap(readError(r.err)).what}
+	}
+	if res.Err != nil && r.repeat && res.Err.Outcome == op.Refused {
+		e := *res.Err // an earlier copy was not refused for all that is known
+		e.Outcome = op.Unknown
+		res = &op.Result{Zxid: res.Zxid, Err: &e}
+	}
+	c.show(res.Zxid)
+	c.appendReply(r, op.ReadInfo{Zxid: res.Zxid}, res)
+	if res.Err != nil {
+		return res.Err
+	}
+	return nil
+}
+
+func (c *wsConn) appendRead(r *wsRequest, f *frame.Read) error {
+	if r.err != nil {
+		err := unwrap(readError(r.err)).what
+		c.appendReply(r, op.ReadInfo{}, &op.Result{Err: err})
+		return err
+	}
+	c.s.metrics.ReadDone(r.info, c.s.leaderName() == c.s.name)
+	res := r.view.Read(f.Op, c.read.auth)
+	c.show(r.info.Zxid)
+	c.appendReply(r, r.info, &res)
+	if res.Err != nil {
+		return res.Err
+	}
+	return nil
+}
+
+func (c *wsConn) appendReply(r *wsRequest, info op.ReadInfo, res *op.Result) {
+	reply := &frame.Reply{ID: requestID(r.frame), Info: info, Result: res}
+	c.write.buf = c.codec.appendReply(c.write.buf, r.op, reply)
+}
+
+// bye ends the session and the connection.
+func (c *wsConn) bye(r *wsRequest) {
+	if c.session.id == 0 {
+		r.res = &op.Result{}
+		c.finish(r)
+		return
+	}
+	c.mu.Lock()
+	c.session.leaving = true
+	c.mu.Unlock()
+	o := &op.CloseSession{Session: c.session.id}
+	c.abandonable(r, c.s.backend.DoLater(&op.Request{Session: c.session.id, Auth: c.read.auth, Op: o}, func(res *op.Result) {
+		r.res = res
+		c.finish(r)
+	}))
+}

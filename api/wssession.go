@@ -1,0 +1,313 @@
+package api
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/coord-kv/coord/fsm"
+	"github.com/coord-kv/coord/internal/frame"
+	"github.com/coord-kv/coord/op"
+)
+
+// wsSession is the session of a connection, and what keeps it alive. The reader sets id and epoch before any other
+// goroutine looks at them; the rest is guarded by wsConn.mu.
+//
+// Any frame is a sign of life. Signs of life are handed to the member one at a time, a plain one no more often than every
+// third of the timeout: a ping asks when one that was heard after it is confirmed, and takes the next.
+type wsSession struct {
+	id    op.SessionID // 0 if there is none
+	epoch uint64
+
+	ttl     time.Duration
+	leaving bool // the client has said bye
+
+	beating bool      // a sign of life waits for its confirmation
+	began   time.Time // when the last one was given
+	waiting time.Time // when the first one was given that is not confirmed; zero if all are
+	pings   []wsPing  // heard, and waiting for the next sign of life
+	asking  []wsPing  // waiting for this one
+}
+
+type wsPing struct {
+	id    uint64
+	start time.Time
+}
+
+// silence is how long a client may be quiet until it is asked whether it is there.
+func (s *wsSession) silence() time.Duration {
+	if s.id == 0 {
+		return wsSilence
+	}
+	return min(max(s.ttl/3, time.Second), wsSilence)
+}
+
+// hello opens or resumes a session, as far as one is asked for, and welcomes the client. Requests that follow wait in the
+// socket: until it is known who asks, none can be decided.
+func (c *wsConn) hello(f *frame.Hello) bool {
+	start := c.s.now()
+	w, err := c.greet(f)
+	code := op.OK
+	if err != nil {
+		code = unwrap(err).what.Code
+	}
+	c.s.metrics.RequestDone(WebSocket, "hello", code, c.s.now().Sub(start))
+	if err != nil {
+		c.failHello(f.ID, err)
+		return false
+	}
+	c.read.greeted = true
+	c.show(w.Zxid)
+	c.mu.Lock()
+	c.direct = append(c.direct, w)
+	c.mu.Unlock()
+	c.signal()
+	if c.session.id != 0 {
+		c.read.stop = c.s.backend.FollowSession(c.session.id, c.sessionChanged)
+	}
+	return true
+}
+
+// failHello says why there is no welcome, and ends the connection.
+func (c *wsConn) failHello(id uint64, err error) {
+	e := unwrap(err).what
+	code := websocket.CloseTryAgainLater
+	switch e.Code {
+	case op.SessionExpired:
+		code = frame.CloseExpired
+	case op.Denied, op.Unauthenticated:
+		code = frame.CloseDenied
+		c.s.metrics.authFailures.WithLabelValues("bad_hello").Inc()
+	case op.BadRequest, op.UnknownField, op.TooLarge:
+		code = frame.CloseProtocol
+	}
+	c.end(wsEnd{code: code, text: e.Code.String(), id: id, err: err})
+}
+
+func (c *wsConn) greet(f *frame.Hello) (*frame.Welcome, error) {
+	if err := c.checkHello(f); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), c.s.limits.RequestTimeout)
+	defer cancel()
+	st := c.s.status.get(c.s)
+	limits := c.s.stateLimits(ctx)
+	w := &frame.Welcome{
+		ID: f.ID, Member: c.s.name, Cluster: st.Cluster, Oldest: st.Oldest, KeyWindow: limits.KeyWindow,
+		Message: uint64(c.limit), Requests: uint64(c.s.limits.ConnRequests), Watches: uint64(c.s.limits.ConnWatches),
+		Endpoints: c.s.endpoints,
+	}
+	o := sessionOp(f)
+	if o == nil {
+		v, _, err := c.s.backend.View(ctx, op.ReadOptions{Level: op.Eventual})
+		if err != nil {
+			return nil, readError(err)
+		}
+		w.Zxid = v.Zxid()
+		return w, nil
+	}
+	res := c.s.backend.Do(ctx, &op.Request{Auth: c.read.auth, Op: o})
+	if res.Err != nil {
+		return nil, explainHello(res.Err, f)
+	}
+	info := res.Session
+	w.Session, w.Epoch, w.NextSeq, w.Zxid = info.ID, info.Epoch, info.NextSeq, res.Zxid
+	w.TTL = time.Duration(info.Timeout) * time.Millisecond
+	c.mu.Lock()
+	c.session = wsSession{id: info.ID, epoch: info.Epoch, ttl: w.TTL, began: c.s.now()}
+	c.mu.Unlock()
+	c.read.seq = info.NextSeq - 1
+	return w, nil
+}
+
+func explainHello(err error, f *frame.Hello) error {
+	if f.Resume != nil {
+		return explain(err, op.Denied, "that is not the secret of session %s", f.Resume.Session)
+	}
+	return explain(err, op.Denied, "a live session has the identity %q; send its secret as previous_secret, or the "+
+		"credentials of whoever opened it", f.Open.Identity)
+}
+
+// checkHello refuses a hello that is not sound, and finds out who the client has proven to be.
+func (c *wsConn) checkHello(f *frame.Hello) error {
+	switch {
+	case f.ID == 0:
+		return op.Errorf(op.BadRequest, "hello must have an id above 0")
+	case len(f.Client) > op.MaxLabel:
+		return &op.Error{Code: op.TooLarge, Limit: op.MaxLabel, Have: int64(len(f.Client)), Detail: "the name of the client is too long"}
+	case f.Open != nil && (len(f.Open.Secret) != secretBytes || f.Open.ProofSecret != nil && len(f.Open.ProofSecret) != secretBytes):
+		return op.Errorf(op.BadRequest, "a session's secret has %d bytes", secretBytes)
+	case f.Resume != nil && (len(f.Resume.Secret) != secretBytes || f.Resume.Nonce == 0 || f.Resume.Session == 0):
+		return op.Errorf(op.BadRequest, "to resume takes the session, its secret of %d bytes, and a nonce above 0", secretBytes)
+	case f.Credentials == "":
+		return nil
+	}
+	user, password, ok := strings.Cut(f.Credentials, ":")
+	if !ok || user == "" {
+		return op.Errorf(op.Unauthenticated, "credentials must be a user name, a colon and a password")
+	}
+	c.read.auth = append(c.read.auth, c.s.digestIdentities(user, password)...)
+	return nil
+}
+
+// sessionOp returns what hello asks to be decided, nil if nothing.
+func sessionOp(f *frame.Hello) op.Op {
+	switch {
+	case f.Open != nil:
+		o := &op.OpenSession{
+			Secret: sha256.Sum256(f.Open.Secret), Timeout: f.Open.TTL, Name: f.Open.Name, Identity: f.Open.Identity,
+			Metadata: f.Open.Metadata,
+		}
+		if o.Timeout == 0 {
+			o.Timeout = defaultTTL
+		}
+		if f.Open.ProofSecret != nil {
+			o.Proof = sha256.Sum256(f.Open.ProofSecret)
+		}
+		return o
+	case f.Resume != nil:
+		return &op.Attach{Session: f.Resume.Session, Secret: sha256.Sum256(f.Resume.Secret), Nonce: f.Resume.Nonce}
+	}
+	return nil
+}
+
+// sessionChanged is told by the member's loop what becomes of the session.
+func (c *wsConn) sessionChanged(s fsm.SessionChange) {
+	c.mu.Lock()
+	switch {
+	case s.Ended && c.session.leaving:
+	case s.Ended:
+		err := &op.Error{Code: op.SessionExpired, Outcome: op.Decided, Detail: "the session has ended"}
+		c.endLocked(sessionEnd(frame.CloseExpired, s.ID, err))
+	case s.Epoch > c.session.epoch:
+		err := op.Errorf(op.Superseded, "the session was resumed on another connection")
+		c.endLocked(sessionEnd(frame.CloseSuperseded, s.ID, err))
+	default:
+		c.session.ttl = s.Timeout
+	}
+	c.mu.Unlock()
+	c.signal()
+}
+
+func sessionEnd(code int, id op.SessionID, err *op.Error) wsEnd {
+	return wsEnd{code: code, text: err.Code.String(), frame: &frame.SessionEnded{Session: id, Err: err}}
+}
+
+// ping asks for the next confirmation.
+func (c *wsConn) ping(id uint64) bool {
+	p := wsPing{id, c.s.now()}
+	c.mu.Lock()
+	for c.ending == nil && c.count >= c.s.limits.ConnRequests {
+		c.room.Wait()
+	}
+	ended := c.ending != nil
+	switch {
+	case ended:
+	case id == 0:
+		c.endLocked(failure(frame.CloseProtocol, op.Errorf(op.BadRequest, "a ping must have an id above 0")))
+	case c.session.id == 0:
+		c.count++
+		c.done = append(c.done, pongRequest(p, 0, nil))
+	default:
+		c.count++
+		c.session.pings = append(c.session.pings, p)
+	}
+	c.mu.Unlock()
+	c.signal()
+	c.beat()
+	return !ended
+}
+
+// beat gives a sign of life, if the last one is confirmed, and a ping waits or it is time.
+func (c *wsConn) beat() {
+	now := c.s.now()
+	c.mu.Lock()
+	s := &c.session
+	due := s.id != 0 && !s.beating && c.ending == nil && (len(s.pings) > 0 || now.Sub(s.began) >= s.ttl/3)
+	if due {
+		s.beating, s.began = true, now
+		if s.waiting.IsZero() {
+			s.waiting = now
+		}
+		s.asking, s.pings = s.pings, nil
+	}
+	c.mu.Unlock()
+	if due {
+		c.s.backend.KeepAliveLater(c.session.id, c.beaten)
+	}
+}
+
+// beaten is told by the member's loop that a sign of life is confirmed, or why it is not.
+func (c *wsConn) beaten(err error) {
+	c.mu.Lock()
+	s := &c.session
+	asked := s.asking
+	s.beating, s.asking = false, nil
+	if err == nil {
+		s.waiting = time.Time{}
+	}
+	if err != nil && !errors.Is(err, &op.Error{Code: op.SessionExpired}) {
+		s.pings = append(asked, s.pings...) // tick tries again
+		asked = nil
+	}
+	c.mu.Unlock()
+	if err == nil && len(asked) > 0 {
+		c.confirm(asked)
+	}
+	if err == nil {
+		c.beat() // for pings that came meanwhile
+	}
+}
+
+// confirm answers pings whose sign of life is confirmed. The timeout that they are told is looked up in a state that is not
+// older than the confirmation: this member may not know yet that it has been shortened.
+func (c *wsConn) confirm(asked []wsPing) {
+	c.s.backend.ViewLater(op.ReadOptions{Level: op.Linearizable}, func(v *fsm.View, _ op.ReadInfo, err error) {
+		var ttl time.Duration
+		if err == nil {
+			s, alive := v.Session(c.session.id)
+			if !alive {
+				return // which is told otherwise
+			}
+			ttl = s.Timeout
+		}
+		c.mu.Lock()
+		for _, p := range asked {
+			c.done = append(c.done, pongRequest(p, ttl, err))
+		}
+		c.mu.Unlock()
+		c.signal()
+	})
+}
+
+func pongRequest(p wsPing, ttl time.Duration, err error) *wsRequest {
+	r := &wsRequest{frame: &frame.Pong{ID: p.id, TTL: ttl}, start: p.start}
+	if err != nil {
+		r.err = &wsRefused{p.id, "ping", readError(err)}
+	}
+	return r
+}
+
+// beatAgain is done once a tick: it gives the sign of life that is due, and ends a connection whose session can't be
+// proven alive for half its timeout, so that the client has time to find a member that can.
+func (c *wsConn) beatAgain(now time.Time) {
+	c.mu.Lock()
+	s := &c.session
+	lost := !s.waiting.IsZero() && now.Sub(s.waiting) > s.ttl/2
+	fresh := c.heardAt.After(s.began) || len(s.pings) > 0
+	c.mu.Unlock()
+	switch {
+	case lost:
+		err := op.Errorf(op.NoLeader, "no leader has confirmed for half the session's timeout that it lives; try another member")
+		c.end(wsEnd{
+			code: websocket.CloseServiceRestart, text: "unconfirmed", err: err,
+			frame: &frame.Goaway{Reason: "unconfirmed", Endpoints: c.s.endpoints},
+		})
+	case fresh:
+		c.beat()
+	}
+}

@@ -1,0 +1,289 @@
+package api
+
+import (
+	"context"
+
+	"github.com/coord-kv/coord/fsm"
+	"github.com/coord-kv/coord/internal/frame"
+	"github.com/coord-kv/coord/op"
+	"github.com/coord-kv/coord/watch"
+)
+
+// wsWatch is one watch of a connection: a cursor that the writer reads when it has nothing older to send.
+type wsWatch struct {
+	filter watch.Filter
+	data   bool
+	gauge  func() // takes it out of the metrics
+	queued bool   // in wsConn.ready; guarded by wsConn.mu
+
+	// The writer's.
+	id     uint64
+	stream *watch.Stream // nil until it is answered
+	state  *fsm.View     // of which parts are still to be sent
+	after  string        // the last path of it that was
+	pos    op.Zxid       // everything up to here has been sent or doesn't match
+	told   op.Zxid       // the last position that the client knows
+}
+
+// startWatch reserves a place for the watch, and asks for the state that it begins with.
+func (c *wsConn) startWatch(r *wsRequest, f *frame.Watch) {
+	w := &wsWatch{id: f.ID, data: f.Data}
+	w.filter = watch.Filter{Path: f.Path, Scope: f.Scope, Types: f.Types, Auth: c.read.auth}
+	if err := c.reserve(w); err != nil {
+		c.finishWith(r, err)
+		return
+	}
+	o := f.Options
+	if f.Start == frame.FromSince {
+		o = op.ReadOptions{Level: op.Eventual, MinZxid: f.Since} // proves that it is no position of the future
+	}
+	c.viewLater(r, o)
+}
+
+func (c *wsConn) reserve(w *wsWatch) error {
+	all := c.s.subscriptions.Add(1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := len(c.watches)
+	if n < c.s.limits.ConnWatches && all <= int64(c.s.limits.Subscriptions) {
+		c.watches[w.id] = w
+		return nil
+	}
+	c.s.subscriptions.Add(-1)
+	c.s.metrics.rejected.WithLabelValues("overload").Inc()
+	if n < c.s.limits.ConnWatches {
+		return op.Errorf(op.Overloaded, "this member has as many watches as it takes; connect to another one")
+	}
+	return &op.Error{
+		Code: op.Overloaded, Limit: int64(c.s.limits.ConnWatches), Have: int64(n) + 1,
+		Detail: "this connection has as many watches as it may have; watch a subtree instead of each node, or end some",
+	}
+}
+
+// remove takes a watch out.
+func (c *wsConn) remove(w *wsWatch) {
+	c.mu.Lock()
+	mine := c.watches[w.id] == w
+	if mine {
+		delete(c.watches, w.id)
+	}
+	c.mu.Unlock()
+	if !mine {
+		return
+	}
+	c.s.subscriptions.Add(-1)
+	if w.stream != nil {
+		w.stream.Close()
+		w.stream, w.state = nil, nil
+		w.gauge()
+	}
+}
+
+func (c *wsConn) watch(id uint64) *wsWatch {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.watches[id]
+}
+
+// dropWatches ends all of them; the reader may still reserve one meanwhile, which never gets a stream.
+func (c *wsConn) dropWatches() {
+	c.mu.Lock()
+	all := make([]*wsWatch, 0, len(c.watches))
+	for _, w := range c.watches {
+		all = append(all, w)
+	}
+	c.mu.Unlock()
+	for _, w := range all {
+		c.remove(w)
+	}
+}
+
+// appendWatching begins the watch, now that there is a state to begin with.
+func (c *wsConn) appendWatching(r *wsRequest, f *frame.Watch) error {
+	w := c.watch(f.ID)
+	err := r.err
+	if err == nil {
+		err = c.open(w, r.view, f)
+	}
+	if err != nil {
+		err = readError(err)
+		if w != nil {
+			c.remove(w)
+		}
+		c.write.buf = c.codec.appendFailed(c.write.buf, f.ID, err)
+		return err
+	}
+	c.show(w.pos)
+	c.write.buf = c.codec.append(c.write.buf, &frame.Watching{Watch: f.ID, Pos: w.pos})
+	if w.state != nil {
+		c.again(w)
+	} else {
+		w.stream.OnReady(func() { c.again(w) })
+	}
+	return nil
+}
+
+func (c *wsConn) open(w *wsWatch, v *fsm.View, f *frame.Watch) (err error) {
+	w.pos = v.Zxid()
+	if f.Start == frame.FromSince {
+		w.pos = f.Since
+	}
+	w.told = w.pos
+	if f.Start == frame.FromInitial {
+		if _, err := w.page(v); err != nil {
+			return err
+		}
+		w.state = v
+	}
+	w.stream, err = c.s.backend.Watch(w.filter, w.pos)
+	if f.Start == frame.FromSince {
+		c.s.metrics.resumed(err, w.pos == v.Zxid())
+	}
+	if err == nil {
+		w.gauge = c.s.metrics.watching(w.filter.Scope)
+	}
+	return err
+}
+
+// again says that the watch may have something to send. It is called with the history locked.
+func (c *wsConn) again(w *wsWatch) {
+	c.mu.Lock()
+	if !w.queued {
+		w.queued = true
+		c.ready = append(c.ready, w)
+	}
+	c.mu.Unlock()
+	c.signal()
+}
+
+// page reads the next part of the state that the watch begins with.
+func (w *wsWatch) page(v *fsm.View) (*op.Result, error) {
+	return readInitial(v, &w.filter, w.after)
+}
+
+// deliver sends what the watch has next, as much as goes into one message.
+func (c *wsConn) deliver(w *wsWatch) error {
+	switch {
+	case w.stream == nil: // ended meanwhile
+		return nil
+	case w.state != nil:
+		return c.deliverInitial(w)
+	}
+	events, pos, err := w.stream.Take(takeEvents)
+	if err != nil {
+		return c.endWatch(w, err)
+	}
+	w.pos = pos
+	if len(events) == 0 {
+		return nil
+	}
+	c.appendEvents(w, events)
+	return c.appended()
+}
+
+func (c *wsConn) deliverInitial(w *wsWatch) error {
+	page, err := w.page(w.state)
+	if err != nil {
+		return c.endWatch(w, err)
+	}
+	part := &frame.Initial{Watch: w.id, Pos: w.pos, Nodes: page.Nodes, More: page.More}
+	c.write.buf = c.codec.append(c.write.buf, part)
+	if page.More {
+		w.after = page.Nodes[len(page.Nodes)-1].Path
+		c.again(w)
+	} else {
+		w.state = nil
+		w.stream.OnReady(func() { c.again(w) })
+	}
+	return c.appended()
+}
+
+// endWatch says that the watch can't go on. The connection can.
+func (c *wsConn) endWatch(w *wsWatch, err error) error {
+	e := unwrap(err).what
+	if positionLost(err) {
+		c.s.metrics.slowConsumers.Inc()
+	} else {
+		c.s.log.Warn("a watch broke off", "connection", c.id, "error", err)
+	}
+	c.remove(w)
+	c.write.buf = c.codec.append(c.write.buf, &frame.Ended{Watch: w.id, Pos: w.pos, Err: e})
+	return c.appended()
+}
+
+// appendEvents appends whole transactions, with the data of nodes as far as the state still has what the events tell of.
+func (c *wsConn) appendEvents(w *wsWatch, events []op.Event) {
+	f := &frame.Events{Watch: w.id, Pos: w.pos, Events: make([]frame.Event, len(events))}
+	show := eventData{room: answerData, auth: w.filter.Auth}
+	if w.data {
+		show.view = c.viewAt(events[len(events)-1].Zxid)
+	}
+	for i := range events {
+		e := &f.Events[i]
+		e.Event = events[i]
+		e.ACL = nil
+		e.Data, e.HasData = show.of(&events[i])
+		c.s.metrics.watchEvents.WithLabelValues(e.Type.String()).Inc()
+	}
+	w.told = w.pos
+	c.show(w.pos)
+	c.write.buf = c.codec.append(c.write.buf, f)
+}
+
+// viewAt returns a state that has reached z, nil if there is none in time. Events are published before the state that they
+// lead to, so this may wait for a moment.
+func (c *wsConn) viewAt(z op.Zxid) *fsm.View {
+	ctx, cancel := context.WithTimeout(context.Background(), c.s.limits.RequestTimeout)
+	defer cancel()
+	v, _, err := c.s.backend.View(ctx, op.ReadOptions{Level: op.Eventual, MinZxid: z})
+	if err != nil {
+		return nil
+	}
+	return v
+}
+
+// appendUnwatched ends a watch that the client doesn't want any more.
+func (c *wsConn) appendUnwatched(f *frame.Unwatch) error {
+	res := &op.Result{}
+	if w := c.watch(f.Watch); w != nil && w.stream != nil {
+		c.remove(w)
+	} else {
+		res.Err = op.Errorf(op.BadRequest, "there is no watch %d on this connection", f.Watch)
+	}
+	c.write.buf = c.codec.appendReply(c.write.buf, nil, &frame.Reply{ID: f.ID, Result: res})
+	if res.Err != nil {
+		return res.Err
+	}
+	return nil
+}
+
+// sendBookmarks tells the watches that were quiet where they are, so that none falls off the end of the history while
+// nothing happens that it would tell.
+func (c *wsConn) sendBookmarks() error {
+	c.mu.Lock()
+	var quiet []*wsWatch
+	for _, w := range c.watches {
+		if !w.queued {
+			quiet = append(quiet, w)
+		}
+	}
+	c.mu.Unlock()
+	for _, w := range quiet {
+		if w.stream == nil || w.state != nil {
+			continue
+		}
+		if err := c.deliver(w); err != nil {
+			return err
+		}
+		if w.stream == nil || w.pos <= w.told {
+			continue
+		}
+		w.told = w.pos
+		c.show(w.pos)
+		c.write.buf = c.codec.append(c.write.buf, &frame.Bookmark{Watch: w.id, Pos: w.pos})
+		if err := c.appended(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
