@@ -13,15 +13,15 @@ import (
 )
 
 var (
-	seeds     = flag.Int("seeds", 300, "how many random schedules to play")
+	seeds     = flag.Int("seeds", 100, "how many random schedules to play")
 	firstSeed = flag.Uint64("first-seed", 1, "the first of them")
 )
 
 // TestRandom plays clients in random interleavings, of single calls, in which sessions end at any moment, known or not
 // known to their clients, contexts end, time passes and locks are broken. What it holds them to:
 //
-//   - excluded: at no moment do two hold the lock that exclude each other; one holds it who was granted it and whose node
-//     stands
+//   - excluded: at no moment do two hold the lock that exclude each other; who was granted it and whose node stands, holds
+//     it
 //   - growing: exclusive tokens only grow, in the order of the grants
 //   - fair: an exclusive lock is granted in the order of coming
 //   - remembered: when nobody can go on, nobody waits
