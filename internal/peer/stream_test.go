@@ -6,11 +6,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -242,6 +244,93 @@ func TestBootKnownFromBeforeThisStart(t *testing.T) {
 		a.awaitEvent(t, "up 2 boot 5", 1)
 	})
 }
+
+// A member that comes with less log than it had is let in by nobody who knows that, whoever of them dials, and told why.
+func TestLostLogIsRefused(t *testing.T) {
+	for _, boot := range []uint64{1, 2} {
+		synctest.Test(t, func(t *testing.T) {
+			sim := newSimnet()
+			cfg := config(1, 1, 2)
+			cfg.Acked = func(id uint64) uint64 { return 40 * (id - 1) }
+			cfg.Boots = map[uint64]uint64{2: 1}
+			a := startWith(t, sim, cfg)
+			last := uint64(39)
+			other := config(2, boot, 1)
+			other.Last = func() uint64 { return last }
+			b := startWith(t, sim, other)
+			_, _, _, err := b.peer(1).connect(t.Context(), roleBulk)
+			var refused *RefusedError
+			if !errors.As(err, &refused) || !strings.Contains(err.Error(), "a log up to entry 39 and had acknowledged entry 40") {
+				t.Errorf("boot %d: %v", boot, err)
+			}
+			time.Sleep(time.Minute)
+			if log := slices.Concat(a.history(), b.history()); len(log) > 0 {
+				t.Errorf("boot %d: a member that lost entries was let in: %q", boot, log)
+			}
+			b.stop()
+			last = 40
+			awaitUp(t, a, startWith(t, sim, other))
+		})
+	}
+}
+
+// What a member acknowledges while a stream to it stands may overtake what its next greeting says.
+func TestAcknowledgedMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sim := newSimnet()
+		acked := uint64(0)
+		cfg := config(1, 1, 2)
+		cfg.Acked = func(uint64) uint64 { return acked }
+		a, b := startWith(t, sim, cfg), start(t, sim, 2, 1, 1)
+		awaitUp(t, a, b)
+		synctest.Wait()
+		acked = 7
+		conn, _, stop, err := b.peer(1).connect(t.Context(), roleSnapshot)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop()
+		conn.Close()
+	})
+}
+
+// Members that start one after the other, and streams that break for a moment, are no news; a member that stays away is.
+func TestMissingStreamIsToldInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sim := newSimnet()
+		var log strings.Builder
+		var mu sync.Mutex
+		cfg := config(1, 1, 2)
+		cfg.Logger = slog.New(slog.NewTextHandler(writer(func(p []byte) (int, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			return log.Write(p)
+		}), nil))
+		warnings := func() int {
+			mu.Lock()
+			defer mu.Unlock()
+			return strings.Count(log.String(), "level=WARN")
+		}
+		a := startWith(t, sim, cfg)
+		time.Sleep(patience - time.Second)
+		b := start(t, sim, 2, 1, 1)
+		awaitUp(t, a, b)
+		sim.cut("")
+		time.Sleep(patience)
+		if n := warnings(); n > 0 {
+			t.Errorf("%d warnings about what passed: %s", n, log.String())
+		}
+		b.stop()
+		time.Sleep(time.Minute)
+		if n := warnings(); n < 2 || n > 2*7 { // of two streams, each once in ten seconds
+			t.Errorf("%d warnings in a minute without the other: %s", n, log.String())
+		}
+	})
+}
+
+type writer func([]byte) (int, error)
+
+func (w writer) Write(p []byte) (int, error) { return w(p) }
 
 func TestPeerThatComesBackIsDialledAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
