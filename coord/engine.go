@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coord-kv/coord/coord/internal/dialing"
 	"github.com/coord-kv/coord/internal/frame"
 	"github.com/coord-kv/coord/op"
 )
@@ -205,7 +206,7 @@ func (e *engine) try(t target) (link, error) {
 	}
 	ctx, cancel := context.WithTimeout(e.life, connecting)
 	defer cancel()
-	l, err := e.cfg.dial(ctx, t, e.alive)
+	l, err := e.cfg.dial(dialing.For(ctx, e.sessionName), t, e.alive)
 	if err != nil {
 		return nil, err
 	}
@@ -216,10 +217,16 @@ func (e *engine) try(t target) (link, error) {
 	return l, nil
 }
 
-func (e *engine) isSession() bool {
+func (e *engine) isSession() bool { return e.sessionName() != "" }
+
+// sessionName returns the id of the session, "" if there is none yet.
+func (e *engine) sessionName() string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.session != 0
+	if e.session == 0 {
+		return ""
+	}
+	return e.session.String()
 }
 
 // greet says hello and takes the answer in.
