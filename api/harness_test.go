@@ -203,13 +203,23 @@ func requestInput(doc *openapi3.T, rt *route, arg string, req *http.Request, bod
 		method = http.MethodGet
 	}
 	return &openapi3filter.RequestValidationInput{
-		Request: r, PathParams: map[string]string{"path": pathParam(arg), "id": arg},
+		Request: r, PathParams: pathParams(rt.pattern, arg),
 		Route: &routers.Route{Spec: doc, Path: path, PathItem: item, Method: method, Operation: item.GetOperation(method)},
 		Options: &openapi3filter.Options{
 			AuthenticationFunc: openapi3filter.NoopAuthenticationFunc, IncludeResponseStatus: true,
 			ExcludeResponseBody: strings.HasPrefix(req.Header.Get("Accept"), "text/event-stream"),
 		},
 	}
+}
+
+// pathParams returns what stands for the variables of a pattern.
+func pathParams(pattern, arg string) map[string]string {
+	params := map[string]string{"path": pathParam(arg)}
+	args := strings.Split(arg, "/")
+	for i, name := range regexp.MustCompile(`\{(\w+)\}`).FindAllStringSubmatch(pattern, -1) {
+		params[name[1]] = args[i]
+	}
+	return params
 }
 
 // pathParam returns what stands for {path}. Templates don't know an empty one, which is the root.

@@ -349,3 +349,58 @@ func (o *object) nested(name string, raw json.RawMessage, read func(*object)) {
 	read(in)
 	in.done()
 }
+
+// strings reads an array of strings.
+func (o *object) strings(name string) []string {
+	var items []json.RawMessage
+	if raw := o.take(name); raw != nil && json.Unmarshal(raw, &items) != nil {
+		o.fault(name, "must be an array of strings")
+	}
+	list := make([]string, len(items))
+	for i, item := range items {
+		var ok bool
+		if list[i], ok = jsonString(item); !ok || string(item) == "null" {
+			o.fault(fmt.Sprintf("%s[%d]", name, i), "must be a string")
+		}
+	}
+	return list
+}
+
+// texts reads an object whose fields are all strings; nil if it is absent.
+func (o *object) texts(name string) map[string]string {
+	all := o.textsOrNull(name, false)
+	if all == nil {
+		return nil
+	}
+	m := make(map[string]string, len(all))
+	for k, v := range all {
+		m[k] = *v
+	}
+	return m
+}
+
+// textsOrNull is texts for fields that may be null too.
+func (o *object) textsOrNull(name string, null bool) map[string]*string {
+	raw := o.take(name)
+	if raw == nil {
+		return nil
+	}
+	in := &object{at: o.at + name + ".", faults: o.faults}
+	if !in.open(raw) {
+		o.fault(name, "must be an object")
+		return nil
+	}
+	m := make(map[string]*string, len(in.fields))
+	for k, v := range in.fields {
+		s, ok := jsonString(v)
+		switch isNull := string(v) == "null"; {
+		case isNull && null:
+			m[k] = nil
+		case isNull || !ok:
+			in.fault(k, "must be a string")
+		default:
+			m[k] = &s
+		}
+	}
+	return m
+}

@@ -51,6 +51,13 @@ func (q query) text(name string) string {
 	return v
 }
 
+// all returns the values of a parameter that may be given more than once.
+func (q query) all(name string) []string {
+	v := q.values[name]
+	delete(q.values, name)
+	return v
+}
+
 // flag reads a parameter that says yes by being there: ?name, ?name=true or ?name=false.
 func (q query) flag(name string, def bool) bool {
 	v, ok := q.take(name)

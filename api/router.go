@@ -8,7 +8,7 @@ import (
 	"github.com/coord-kv/coord/op"
 )
 
-// route is one thing that the server does. Requests to a pattern with {path...} name a node; {id} stands for one segment.
+// route is one thing that the server does. Requests to a pattern with {path...} name a node; {id} and the like stand for one segment.
 type route struct {
 	method  string
 	pattern string
@@ -98,19 +98,39 @@ func matchRest(pattern, rest string) (string, bool, error) {
 		path, err := nodePath(rest)
 		return path, err == nil, err
 	}
-	before, after, isVar := strings.Cut(pattern, "{id}")
-	if !isVar {
-		return "", pattern == rest, nil
-	}
-	mid, ok := strings.CutPrefix(rest, before)
-	mid, ok2 := strings.CutSuffix(mid, after)
-	if !ok || !ok2 || mid == "" || strings.Contains(mid, "/") {
+	return matchSegments(pattern, rest)
+}
+
+// matchSegments matches segment by segment. One in braces stands for any; what several of them stand for is joined by
+// slashes, which none of them can have.
+func matchSegments(pattern, rest string) (string, bool, error) {
+	want, have := strings.Split(pattern, "/"), strings.Split(rest, "/")
+	if len(want) != len(have) {
 		return "", false, nil
 	}
-	id, err := pathSegment(mid)
-	return id, true, err
+	var args []string
+	for i, seg := range have {
+		if !strings.HasPrefix(want[i], "{") {
+			if want[i] != seg {
+				return "", false, nil
+			}
+			continue
+		}
+		if seg == "" {
+			return "", false, nil
+		}
+		args = append(args, seg)
+	}
+	for i, seg := range args {
+		var err error
+		if args[i], err = pathSegment(seg); err != nil {
+			return "", true, err
+		}
+	}
+	return strings.Join(args, "/"), true, nil
 }
 
 func (s *Server) routes() []route {
-	return slices.Concat(s.nodeRoutes(), s.txnRoutes(), s.sessionRoutes(), s.watchRoutes(), s.wsRoutes(), s.clusterRoutes(), s.healthRoutes())
+	return slices.Concat(s.nodeRoutes(), s.txnRoutes(), s.sessionRoutes(), s.watchRoutes(), s.wsRoutes(), s.clusterRoutes(),
+		s.healthRoutes(), s.serviceRoutes())
 }

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -43,8 +44,11 @@ type Instance struct {
 	Registered op.Time      // when its id was registered
 	Session    op.SessionID // whose it is
 
-	revision op.Zxid // its node's Mzxid
+	created, revision op.Zxid // its node's Czxid and Mzxid
 }
+
+// Created reports whether the instance, as Register returned it, was not there before.
+func (x *Instance) Created() bool { return x.created == x.revision }
 
 // Bounds of an instance. Its node is read by everybody who resolves its service.
 const (
@@ -77,7 +81,8 @@ func instance(service string, m group.Member) (Instance, error) {
 	}
 	return Instance{
 		Service: service, ID: m.ID, Address: r.Address, Port: r.Port, Tags: r.Tags, Meta: r.Meta, Status: r.Status,
-		Since: r.Since, Registered: m.Stat.Ctime, Session: m.Stat.EphemeralOwner, revision: m.Stat.Mzxid,
+		Since: r.Since, Registered: m.Stat.Ctime, Session: m.Stat.EphemeralOwner,
+		created: m.Stat.Czxid, revision: m.Stat.Mzxid,
 	}, nil
 }
 
@@ -111,15 +116,16 @@ func CheckName(name string) error {
 
 func isLabel(r rune) bool { return r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' }
 
-// check returns what can't be registered as it is.
-func (x *Instance) check() error {
+// Check returns why the instance can't be registered as it is: a bad_request, bad_path or too_large. An empty status is
+// that of Passing.
+func (x *Instance) Check() error {
 	if err := CheckName(x.Service); err != nil {
 		return err
 	}
 	if err := group.CheckName(x.ID); err != nil {
 		return err
 	}
-	if err := x.Status.check(); err != nil {
+	if err := cmp.Or(x.Status, Passing).check(); err != nil {
 		return err
 	}
 	switch {

@@ -40,7 +40,7 @@ func (r *Registry) group(service string) *group.Group { return group.At(r.conn, 
 // is node_exists. Which of the fields can't be used is a bad_request. It returns the instance as it stands.
 func (r *Registry) Register(ctx context.Context, x Instance, replace bool) (Instance, error) {
 	x.Status = cmp.Or(x.Status, Passing)
-	if err := x.check(); err != nil {
+	if err := x.Check(); err != nil {
 		return x, err
 	}
 	g := r.group(x.Service)
@@ -74,6 +74,18 @@ func (r *Registry) SetStatus(ctx context.Context, service, id string, s Status) 
 		x.Status = s
 		return x.data(x.sinceIn(old)), nil
 	})
+	if err != nil {
+		return Instance{}, err
+	}
+	return instance(service, m)
+}
+
+// Instance reads one instance. The error is no_node if it isn't there.
+func (r *Registry) Instance(ctx context.Context, service, id string, o op.ReadOptions) (Instance, error) {
+	if err := CheckName(service); err != nil {
+		return Instance{}, err
+	}
+	m, err := r.group(service).Member(ctx, id, o)
 	if err != nil {
 		return Instance{}, err
 	}
