@@ -58,6 +58,9 @@ func (d *Disk) Append(hs *raftpb.HardState, entries []*raftpb.Entry, sync bool) 
 // Quiet makes the log durable in a tick without appends.
 func (d *Disk) Quiet() error { return d.Store.Quiet() }
 
+// Whole remembers that the log, whose end was cut, is whole again.
+func (d *Disk) Whole() error { return d.Store.Whole() }
+
 // Free returns the bytes that the member has left: what it has set aside counts, and what its next checkpoint will take
 // doesn't, for the one before it goes only when that stands.
 func (d *Disk) Free() int64 {

@@ -40,9 +40,14 @@ type Config struct {
 	Dial     peer.Dial     // to the other members; nil: over TCP
 	Logger   *slog.Logger
 	Observe  replica.Observer // nil: nobody
-	Replica  replica.Config   // times; ids and callbacks are filled in
-	Disk     storage.Options  // FS and Manifest for tests; else filled in
-	History  watch.Limits     // of the events kept
+
+	// AcceptCutTail makes a member whose log was cut at its end vote as if it had lost nothing. Without it such a
+	// member waits for every voter. With it, writes may be lost that were acknowledged when the power went: those that
+	// all voters that are left have cut off, and that only voters that are gone still have.
+	AcceptCutTail bool
+	Replica       replica.Config  // times; ids and callbacks are filled in
+	Disk          storage.Options // FS and Manifest for tests; else filled in
+	History       watch.Limits    // of the events kept
 
 	checkpointRate int // bytes per second; 0 means 100 MB
 }
@@ -214,8 +219,11 @@ func (m *Member) start(ctx context.Context, g *errgroup.Group) error {
 	if err != nil {
 		return err
 	}
-	m.found = nil
 	cfg := m.cfg.Replica
+	if cfg.Torn, err = m.torn(); err != nil {
+		return err
+	}
+	m.found = nil
 	cfg.Self, cfg.Boot = m.id, m.boot
 	cfg.Heard = m.acked.heard
 	if cfg.SpaceMark == 0 && !m.cfg.Memory {
@@ -243,6 +251,15 @@ func (m *Member) start(ctx context.Context, g *errgroup.Group) error {
 		return m.network.Run(ctx)
 	}
 	return nil
+}
+
+// torn reports whether the member has to vote as one whose log was cut.
+func (m *Member) torn() (bool, error) {
+	if !m.found.Torn || !m.cfg.AcceptCutTail {
+		return m.found.Torn, nil
+	}
+	m.log.Warn("accepted that the end of the log was cut: acknowledged writes that no other member has are lost")
+	return false, m.store.Whole()
 }
 
 // join makes the member part of its cluster. first is true if the cluster has just been founded.

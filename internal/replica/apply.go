@@ -9,7 +9,7 @@ import (
 	"github.com/coord-kv/coord/op"
 )
 
-// apply takes one committed entry. A member that has halted leaves it in the log for later.
+// apply takes one committed entry. A member whose state stands still leaves it in the log for later.
 func (c *Core) apply(e *raftpb.Entry) {
 	if c.fatal != nil {
 		return
@@ -25,12 +25,12 @@ func (c *Core) apply(e *raftpb.Entry) {
 	if c.isLeader() && e.GetTerm() == c.term && len(e.GetData()) > 0 {
 		c.requests.entryDecided()
 	}
-	if !c.halt.halted() {
+	if !c.halt.frozen() {
 		c.enter(e)
 	}
 }
 
-// catchUp hands the state machine what was decided while the member had halted.
+// catchUp hands the state machine what was decided while the state stood still.
 func (c *Core) catchUp() {
 	for c.applied < c.decided && c.fatal == nil {
 		entries, err := c.log.Entries(c.applied+1, c.decided+1, maxApplyBytes)
@@ -43,21 +43,23 @@ func (c *Core) catchUp() {
 	}
 }
 
-// enter hands one entry to the state machine and notes who is to be answered.
+// enter hands one entry to the state machine, and what follows from it to everybody who waits.
 func (c *Core) enter(e *raftpb.Entry) {
 	if len(e.GetData()) > 0 && !c.applyBatch(e) {
 		return
 	}
 	if e.GetTerm() != c.appliedTerm {
-		c.requests.termApplied(e.GetTerm())
+		c.halt.tell(func() { c.requests.termApplied(e.GetTerm()) })
 	}
 	c.applied, c.appliedTerm = e.GetIndex(), e.GetTerm()
 	c.digests.record(c.applied)
 	c.cuts.applied(len(e.GetData()))
-	if c.isLeader() && !c.leading && e.GetTerm() == c.term {
-		c.leading = true
-		c.lives.lead()
-	}
+	c.halt.tell(func() {
+		if c.isLeader() && !c.leading && e.GetTerm() == c.term {
+			c.leading = true
+			c.lives.lead()
+		}
+	})
 }
 
 func (c *Core) applyBatch(e *raftpb.Entry) bool {
@@ -75,8 +77,15 @@ func (c *Core) applyBatch(e *raftpb.Entry) bool {
 	if !c.checkLevel(e.GetIndex()) {
 		return false
 	}
-	if len(done.Events) > 0 || c.machine.Zxid() > c.history.Current() {
-		c.history.Publish(done.Events, c.machine.Zxid())
+	zxid := c.machine.Zxid()
+	c.halt.tell(func() { c.announce(batch, &done, zxid) })
+	return true
+}
+
+// announce publishes the events of a batch and answers those who wait for it.
+func (c *Core) announce(batch *op.Batch, done *fsm.Applied, zxid op.Zxid) {
+	if len(done.Events) > 0 || zxid > c.history.Current() {
+		c.history.Publish(done.Events, zxid)
 	}
 	for i, r := range batch.Requests {
 		if r.Tag.Member == c.cfg.Self && r.Tag.Boot == c.cfg.Boot {
@@ -92,7 +101,6 @@ func (c *Core) applyBatch(e *raftpb.Entry) bool {
 			c.lives.expired(x)
 		}
 	}
-	return true
 }
 
 // ends counts the sessions that were opened and ended while this core ran.

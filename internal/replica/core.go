@@ -26,6 +26,7 @@ type Config struct {
 	Tick          time.Duration // of liveness and elections; 50 ms
 	ElectionTicks int           // without a leader before an election; 10
 	SpaceMark     int64         // bytes below which a disk counts as nearly full; 0 for never
+	Torn          bool          // the end of the log was cut, and it is not known to be whole again
 	MaxLevel      uint32        // the highest level of the state that this member speaks; fsm.MaxLevel
 
 	CutBytes int // of log between two checkpoints, at least; 64 MiB
@@ -101,6 +102,7 @@ type Core struct {
 	digests  digests
 	halt     quarantine
 	vetting  vetting
+	torn     torn
 	cuts     cuts
 	elect    takeover
 
@@ -150,6 +152,7 @@ func New(cfg Config, start Start) (*Core, error) {
 	c.lives.init(c, session.NewTracker(cfg.Tick))
 	c.digests.init(c)
 	c.halt.c, c.vetting.c = c, c
+	c.torn.init(c)
 	c.cuts.init(c, start)
 	if cfg.CutBytes > 0 {
 		c.SetCutBytes(cfg.CutBytes)
@@ -234,6 +237,7 @@ type Work struct {
 	Sync      bool
 	Messages  []Message
 	Discard   []*Install // received, and not wanted
+	Whole     bool       // remember that the log, whose end was cut, is whole again
 	Cut       *Cut       // begin writing this checkpoint in the background; CutDone tells how it went
 }
 
@@ -249,12 +253,14 @@ func (c *Core) Turn(now Clock) (Work, bool) {
 	}
 	c.noticeLeader()
 	c.elect.turn()
+	c.torn.turn()
 	c.lives.turn()
 	c.requests.turn()
 	c.reads.turn()
 	c.ticked = false
 
-	w := Work{Cut: c.cuts.take()}
+	w := Work{Cut: c.cuts.take(), Whole: c.torn.done}
+	c.torn.done = false
 	if c.hasReady = c.raft.HasReady(); c.hasReady {
 		c.ready = c.raft.Ready()
 		w.HardState, w.Entries, w.Sync = c.ready.HardState, c.ready.Entries, c.ready.MustSync
@@ -265,7 +271,7 @@ func (c *Core) Turn(now Clock) (Work, bool) {
 	w.Install, w.Discard = c.cuts.received(c.ready.Snapshot)
 	w.Sync = w.Sync || w.Install != nil
 	w.Messages, c.out = c.out, nil
-	if c.hasReady || len(w.Messages) > 0 || w.Cut != nil || w.Install != nil || w.Discard != nil {
+	if c.hasReady || len(w.Messages) > 0 || w.Cut != nil || w.Install != nil || w.Discard != nil || w.Whole {
 		return w, true
 	}
 	c.settle()
@@ -369,6 +375,7 @@ func (c *Core) noticeLeader() {
 	c.requests.leaderChanged()
 	c.reads.leaderChanged()
 	c.lives.leaderChanged()
+	c.torn.leaderChanged()
 }
 
 // isLeader reports whether this member may propose.

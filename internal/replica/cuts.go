@@ -68,7 +68,7 @@ func (c *Core) SetCutBytes(n int) { c.cuts.min, c.cuts.tailMax = n, n/4 }
 // applied notes an entry of n bytes. A checkpoint is cut only at an index that every member remembers the digest of.
 func (q *cuts) applied(n int) {
 	q.since += n + entryCost
-	if q.busy || q.c.applied%CutEvery != 0 || !q.wanted && q.since < max(q.min, int(q.size/4*3)) {
+	if q.busy || q.c.halt.halted() || q.c.applied%CutEvery != 0 || !q.wanted && q.since < max(q.min, int(q.size/4*3)) {
 		return
 	}
 	q.busy, q.wanted, q.since = true, false, 0
@@ -191,7 +191,8 @@ func (q *cuts) received(s *raftpb.Snapshot) (install *Install, discard []*Instal
 func (q *cuts) installed(s *raftpb.Snapshot) {
 	c := q.c
 	in := q.installing
-	q.installing, c.halt.why = nil, Running
+	q.installing = nil
+	c.halt.resume()
 	c.replaceState(in, s.GetMetadata().GetIndex(), s.GetMetadata().GetTerm())
 	c.decided = c.applied
 	c.requests.installed()

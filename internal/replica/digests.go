@@ -44,6 +44,9 @@ type Beacon struct {
 	Speaks uint32 // the highest level of the state that it speaks; 0 when nothing is heard of it any more
 	Level  uint32 // that its state is at
 	Halt   Halt
+	Term   uint64
+	Leads  bool   // it leads in that term
+	End    logEnd // of its log
 }
 
 func (b *Beacon) encode() []byte {
@@ -52,7 +55,9 @@ func (b *Beacon) encode() []byte {
 	payload = wire.Uint(payload, uint64(max(0, b.Free)))
 	payload = wire.Uint(payload, uint64(b.Speaks))
 	payload = wire.Uint(payload, uint64(b.Level))
-	return wire.Uint(payload, uint64(b.Halt))
+	payload = wire.Uint(payload, uint64(b.Halt))
+	payload = wire.Bool(wire.Uint(payload, b.Term), b.Leads)
+	return wire.Uint(wire.Uint(payload, b.End.term), b.End.index)
 }
 
 func decodeBeacon(payload []byte) (Beacon, error) {
@@ -60,6 +65,7 @@ func decodeBeacon(payload []byte) (Beacon, error) {
 	b := Beacon{Index: r.Uint()}
 	r.Fixed(b.Digest[:])
 	b.Free, b.Speaks, b.Level, b.Halt = int64(r.Uint()), uint32(r.Uint()), uint32(r.Uint()), Halt(r.Uint())
+	b.Term, b.Leads, b.End = r.Uint(), r.Bool(), logEnd{r.Uint(), r.Uint()}
 	if b.Halt > Quarantined {
 		r.Fail("a beacon of halt %d", b.Halt)
 	}
@@ -109,6 +115,7 @@ func (d *digests) tick() {
 	b := Beacon{
 		Index: own.index, Digest: own.digest, Free: d.free,
 		Speaks: c.cfg.MaxLevel, Level: c.machine.Level(), Halt: c.halt.why,
+		Term: c.term, Leads: c.isLeader(), End: c.end(),
 	}
 	c.sendOthers(FrameBeacon, b.encode())
 }
@@ -133,10 +140,12 @@ func (d *digests) heard(from uint64, payload []byte) error {
 	}
 	d.beat[from] = b
 	d.c.cfg.Heard(from, b.Index)
+	d.c.torn.heard(from, &b)
 	if b.Halt == Quarantined { // what it has is on its way out, and says nothing about others
 		delete(d.ahead, from)
 		delete(d.same, from)
 		delete(d.differ, from)
+		d.c.halt.judge()
 		return nil
 	}
 	if b.Halt != Running {

@@ -17,7 +17,7 @@ type Follow struct {
 // Follow tells f how the session stands, and from now on of every change of it.
 func (c *Core) Follow(f *Follow) {
 	c.lives.follows[f.Session] = append(c.lives.follows[f.Session], f)
-	c.lives.tell(f.Session)
+	c.halt.tell(func() { c.lives.tell(f.Session) })
 }
 
 // Unfollow ends what Follow began.

@@ -106,7 +106,7 @@ func (c *Core) stepChecked(from uint64, m *raftpb.Message) error {
 	if err := c.check(from, m); err != nil {
 		return fmt.Errorf("a %v message: %w", m.GetType(), err)
 	}
-	if m.GetType() == raftpb.MsgTimeoutNow && !c.mayLead() {
+	if m.GetType() == raftpb.MsgTimeoutNow && !c.mayLead() || c.torn.refuses(m) {
 		return nil
 	}
 	if c.fatal == nil {

@@ -117,6 +117,7 @@ func (d *memDisk) write(w Work) {
 			d.base, d.entries = d.checkpoint, nil
 		}
 	}
+	d.cfg.Torn = d.cfg.Torn && !w.Whole
 	if w.HardState != nil {
 		d.hard = proto.Clone(w.HardState).(*raftpb.HardState)
 	}

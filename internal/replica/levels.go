@@ -46,7 +46,9 @@ func (c *Core) outdated() bool {
 }
 
 // mayLead reports whether this member may stand for election.
-func (c *Core) mayLead() bool { return c.halt.why != Quarantined && !c.outdated() }
+func (c *Core) mayLead() bool {
+	return c.halt.why != Quarantined && !c.outdated() && c.torn.permits(c.cfg.Self, c.end())
+}
 
 // fits reports whether another member could lead, as far as is known.
 func (c *Core) fits(id uint64) bool {

@@ -9,11 +9,12 @@ import (
 	"github.com/coord-kv/coord/op/wire"
 )
 
-// Halt says whether, and why, a member's state stands still.
+// Halt says whether, and why, a member's state counts for nothing.
 type Halt uint8
 
-// A member that has halted serves nothing and applies nothing, and goes on storing, acknowledging and voting: its log
-// is sound. What is decided meanwhile waits in the log.
+// A member that has halted serves nothing, and goes on storing, acknowledging and voting: its log is sound. In doubt it
+// goes on applying too, so as to go on comparing, and holds back what would tell anybody of it. In quarantine its state
+// stands still, and what is decided waits in the log.
 const (
 	Running     Halt = iota
 	Doubtful         // another member's state is different, and no majority is known to have this one
@@ -33,10 +34,33 @@ type quarantine struct {
 	why     Halt
 	healing *Install // a majority's state, to be installed
 	ticks   int      // since the leader was last asked for one
+	told    uint64   // index up to which everybody was told what was done
+	held    []func() // what they are to be told of what came after it, in doubt
 }
 
-// halted reports whether the state stands still.
+// halted reports whether the state must be shown to nobody.
 func (q *quarantine) halted() bool { return q.why != Running }
+
+// frozen reports whether the state stands still: in quarantine, or when too much is held back.
+func (q *quarantine) frozen() bool { return q.why == Quarantined || len(q.held) >= maxHeld }
+
+const maxHeld = 1 << 14 // three for an entry
+
+// tell does f, which tells others of the state: at once, or when the state has turned out right.
+func (q *quarantine) tell(f func()) {
+	if q.halted() {
+		q.held = append(q.held, f)
+	} else {
+		f()
+	}
+}
+
+// resume makes the state count again: another one, or this one. What is held back is the caller's to tell.
+func (q *quarantine) resume() (held []func()) {
+	held = q.held
+	q.why, q.held = Running, nil
+	return held
+}
 
 // reason says why the member serves nothing, and what to do where it can't help itself.
 func (q *quarantine) reason() string {
@@ -55,6 +79,9 @@ func (q *quarantine) reason() string {
 	}
 }
 
+// Halted returns whether, and why, the member serves nothing because states differ.
+func (c *Core) Halted() Halt { return c.halt.why }
+
 // judge reacts to what is known of the members' states.
 func (q *quarantine) judge() {
 	d, voters := &q.c.digests, len(q.c.conf.GetVoters())
@@ -69,14 +96,19 @@ func (q *quarantine) judge() {
 			q.ask()
 		}
 	case q.why == Doubtful:
-		q.why = Running
 		q.c.cfg.Fact(Info, "a majority of the members has this member's state")
+		for _, f := range q.resume() {
+			f()
+		}
 		q.c.catchUp()
 	}
 }
 
 func (q *quarantine) stop(why Halt, what string) {
-	q.why = why
+	if q.why == Running {
+		q.told = q.c.applied
+	}
+	q.why, q.held = why, nil
 	q.c.reads.halt()
 	q.c.cfg.Fact(Warn, what, "index", q.c.applied)
 }
@@ -84,22 +116,26 @@ func (q *quarantine) stop(why Halt, what string) {
 // ask asks all others for their digest of where this member stands.
 func (q *quarantine) ask() { q.c.sendOthers(FrameRecall, wire.Uint(nil, q.c.applied)) }
 
-// tick goes on asking, and as a leader gives leadership to a member whose state is right, if there is one.
+// tick gives leadership to a member whose state is right, if there is one, and asks the leader for its state.
 func (q *quarantine) tick() {
 	c := q.c
-	if q.why != Quarantined {
+	switch {
+	case q.why != Quarantined:
+	case !c.isLeader():
+		q.fetch()
+	case c.requests.handing == 0:
+		c.HandOver()
+	}
+}
+
+// fetch asks the leader for its state, every election timeout.
+func (q *quarantine) fetch() {
+	c := q.c
+	if q.ticks++; q.ticks < c.cfg.ElectionTicks || c.lead == 0 || c.cuts.busy || q.healing != nil || c.vetting.busy() {
 		return
 	}
-	if c.isLeader() {
-		if c.requests.handing == 0 {
-			c.HandOver()
-		}
-		return
-	}
-	if q.ticks++; q.ticks >= c.cfg.ElectionTicks && c.lead != 0 && !c.cuts.busy && q.healing == nil && !c.vetting.busy() {
-		q.ticks = 0
-		c.send(c.lead, true, FrameFetch, wire.Uint(nil, c.FirstIndex()-1))
-	}
+	q.ticks = 0
+	c.send(c.lead, true, FrameFetch, wire.Uint(nil, c.FirstIndex()-1))
 }
 
 // reachable reports whether the own log goes on from a snapshot.
@@ -121,8 +157,9 @@ func (q *quarantine) take() *Install {
 func (q *quarantine) healed() {
 	c, in := q.c, q.healing
 	at := in.Message.GetSnapshot().GetMetadata()
-	skipped := at.GetIndex() > c.applied
-	q.healing, q.why = nil, Running
+	skipped := at.GetIndex() > q.told
+	q.healing = nil
+	q.resume()
 	c.replaceState(in, at.GetIndex(), at.GetTerm())
 	if skipped {
 		c.requests.installed()

@@ -31,6 +31,8 @@ type Disk interface {
 	Install(in *Install) error
 	// Discard takes a received snapshot away.
 	Discard(in *Install) error
+	// Whole says that the log, whose end was cut, is whole again; see Config.Torn.
+	Whole() error
 	// Free returns the bytes left on the file system.
 	Free() int64
 }
@@ -187,6 +189,11 @@ func (r *Replica) work(w Work) error {
 	for _, in := range w.Discard {
 		if err := r.opt.Disk.Discard(in); err != nil {
 			return fmt.Errorf("couldn't discard a snapshot: %w", err)
+		}
+	}
+	if w.Whole {
+		if err := r.opt.Disk.Whole(); err != nil {
+			return fmt.Errorf("couldn't remember that the log is whole: %w", err)
 		}
 	}
 	if w.HardState != nil || len(w.Entries) > 0 {

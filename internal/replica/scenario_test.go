@@ -30,7 +30,7 @@ import (
 //	elect nX                          wait until nX leads
 //	leaves nX                         wait until nX doesn't lead and another one does
 //	handover nX
-//	kill nX..., restart nX [max-level=L]    a kill loses nothing that was synced
+//	kill nX..., restart nX [max-level=L] [lose=ENTRIES] [accept]    a kill loses nothing that was synced
 //	cut nX [nY]                       nothing passes between nX and nY, or all others, either way
 //	drop [from=nX] [to=nY] [kind=K]   frames of that kind are lost
 //	hold [from=nX] [to=nY] [kind=K]   the next such frame is kept
@@ -43,7 +43,7 @@ import (
 //	create|set|delete nX PATH [DATA] [ephemeral] [sequence] [session=S] [seq=N] [ack=N] [key=K]
 //	abandon                           the clients of all requests that wait stop waiting
 //	read nX PATH [LEVEL] [min=ZXID]
-//	fill nX                           writes until the log's end can be checkpointed
+//	fill nX [keep]                    writes until a checkpoint is cut; the log before it goes, or is kept
 //	spoil nX PATH                     puts a node into one member's state alone
 //	space nX BYTES [mark=BYTES]
 //	tree nX, sessions nX, status nX, events nX [since=ZXID], level nX
@@ -226,6 +226,12 @@ func (s *scenario) restart(w *words) {
 	if l := w.uint("max-level"); l != 0 {
 		s.c.disks[id].cfg.MaxLevel = uint32(l)
 	}
+	d := s.c.disks[id]
+	if n := w.uint("lose"); n != 0 {
+		d.entries, d.cfg.Torn = d.entries[:uint64(len(d.entries))-n], true
+		d.hard.Commit = new(min(d.hard.GetCommit(), d.base.index+uint64(len(d.entries))))
+	}
+	d.cfg.Torn = d.cfg.Torn && !w.has("accept")
 	s.c.start(id)
 	delete(s.c.dead, id)
 	s.c.run()
@@ -517,6 +523,9 @@ func (s *scenario) fill(w *words) {
 	id := w.member(0)
 	for _, each := range s.c.ids() {
 		s.c.cores[each].SetCutBytes(1)
+		if w.has("keep") {
+			s.c.cores[each].cuts.tailMax = maxTailBytes
+		}
 	}
 	for next := s.c.cores[id].applied/CutEvery*CutEvery + CutEvery; s.c.cores[id].applied < next; {
 		s.fills++

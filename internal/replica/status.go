@@ -34,6 +34,8 @@ func (c *Core) serves() (bool, string) {
 	switch {
 	case c.fatal != nil:
 		return false, c.fatal.Error()
+	case c.lead == 0 && c.torn.reason() != "":
+		return false, c.torn.reason()
 	case c.halt.halted():
 		return false, c.halt.reason()
 	case !c.reads.serving && c.lead == 0:

@@ -1,6 +1,10 @@
 package sim
 
-import "time"
+import (
+	"math"
+	"slices"
+	"time"
+)
 
 // trouble makes things go wrong until the world is to be quiet.
 func (w *world) trouble(t *task) {
@@ -10,7 +14,11 @@ func (w *world) trouble(t *task) {
 			return
 		}
 		m := pick(w, w.members)
-		switch w.rng.IntN(12) {
+		kind := w.rng.IntN(12)
+		if w.spares(m, kind) {
+			continue
+		}
+		switch kind {
 		case 0, 1:
 			w.crash(m, false)
 		case 2:
@@ -53,7 +61,7 @@ func (w *world) trouble(t *task) {
 				})
 			}
 		case 10:
-			if l := m.life; l != nil && len(w.members) > 1 {
+			if l := m.life; l != nil && w.sound() {
 				l.input(l.flip)
 			}
 		case 11:
@@ -64,6 +72,28 @@ func (w *world) trouble(t *task) {
 			}
 		}
 	}
+}
+
+// sound reports whether all members are there, serve, and are about as far as each other: then a majority of them
+// outlives one whose state goes wrong.
+func (w *world) sound() bool {
+	low, high := uint64(math.MaxUint64), uint64(0)
+	for i, m := range w.members {
+		l := m.life
+		if l == nil || m.flipped || !l.pub.Serving || w.now < l.paused || slices.Contains(w.net.cut[i], true) {
+			return false
+		}
+		low, high = min(low, l.core.Applied()), max(high, l.core.Applied())
+	}
+	return len(w.members) > 1 && high-low <= 16
+}
+
+// spares reports whether a fault would be one too many: while one member has a wrong state the others must not lose
+// what makes them a majority. If they did nobody could say which state is right, and all would stop, as they should.
+func (w *world) spares(m *member, kind int) bool {
+	wrong := slices.IndexFunc(w.members, func(m *member) bool { return m.flipped })
+	grave := kind <= 5 || kind == 11
+	return wrong >= 0 && grave && (m != w.members[wrong] || kind == 3)
 }
 
 // crash ends a member's process, and starts it again later.

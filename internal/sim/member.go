@@ -58,6 +58,7 @@ type life struct {
 	m     *member
 	w     *world
 	dead  bool
+	torn  bool // its log was cut
 	boot  uint64
 	began time.Duration
 	grip  *grip
@@ -126,6 +127,7 @@ func (l *life) open() error {
 			return err
 		}
 	}
+	l.torn = found.Torn
 	if l.boot, err = store.NextBoot(); err != nil {
 		return err
 	}
@@ -158,7 +160,7 @@ func (l *life) makeCore(begin replica.Start) (err error) {
 		l.m.entries[e.GetIndex()] = e
 	}
 	cfg := replica.Config{
-		Self: l.m.id, Boot: l.boot, Tick: l.w.profile.Tick, ElectionTicks: l.w.profile.ElectionTicks,
+		Self: l.m.id, Boot: l.boot, Torn: l.torn, Tick: l.w.profile.Tick, ElectionTicks: l.w.profile.ElectionTicks,
 		Publish: l.publish,
 		Fact: func(level replica.Level, what string, kv ...any) {
 			if level >= replica.Info {
@@ -247,7 +249,7 @@ func (l *life) work() {
 			l.endTurn()
 			return
 		}
-		if w.Install != nil || w.Discard != nil || w.HardState != nil || len(w.Entries) > 0 {
+		if w.Install != nil || w.Discard != nil || w.Whole || w.HardState != nil || len(w.Entries) > 0 {
 			l.persist(w)
 			return
 		}
@@ -265,6 +267,11 @@ func (l *life) persist(w replica.Work) {
 		}
 		for _, in := range w.Discard {
 			if err := l.disk.Discard(in); err != nil {
+				return err
+			}
+		}
+		if w.Whole {
+			if err := l.disk.Whole(); err != nil {
 				return err
 			}
 		}

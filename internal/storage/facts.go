@@ -17,6 +17,7 @@ const (
 	confKey         = "conf"
 	peersKey        = "peers"
 	checkpointKey   = "checkpoint"
+	tornKey         = "torn"
 	chunkPrefix     = "chunk/"
 	chunkInfoPrefix = "history/"
 )

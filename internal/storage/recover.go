@@ -29,7 +29,8 @@ type Recovered struct {
 	Peers  map[uint64]Peer // by SavePeers
 	Chunks []ChunkInfo     // those whose first event is not after the checkpoint, in order
 
-	Cut Cut // what was cut from the end of the log
+	Cut  Cut  // what was cut from the end of the log
+	Torn bool // something was cut, now or at an earlier start, and Whole has not been called since
 }
 
 // Open opens a data directory, or makes it. What a crash leaves behind is repaired; what no crash can leave behind is a
@@ -159,6 +160,7 @@ func (s *Store) readFacts() (*Recovered, error) {
 		{confKey, func(b []byte) (err error) { r.Newest, err = parseConf(b); return err }},
 		{peersKey, func(b []byte) (err error) { r.Peers, err = parsePeers(b); return err }},
 		{checkpointKey, func(b []byte) (err error) { s.current, err = parseCheckpoint(b); return err }},
+		{tornKey, func([]byte) error { r.Torn = true; return nil }},
 	}
 	for _, f := range facts {
 		if err := s.readFact(f.key, f.parse); err != nil {
@@ -265,6 +267,7 @@ func (s *Store) recoverLog(r *Recovered, files listing) error {
 		return err
 	}
 	s.fill(r, log)
+	r.Torn = r.Torn || r.Cut.Bytes > 0
 	log.state = r.HardState
 	return s.repair(log, r.Cut, void, append(strays, s.unnamed(files.checkpoints)...))
 }
@@ -321,6 +324,9 @@ func (s *Store) fill(r *Recovered, log *replay) {
 func (s *Store) repair(log *replay, cut Cut, void bool, useless []string) error {
 	if cut.Bytes > 0 {
 		s.cut = cut.Bytes
+		if err := s.values.commit(map[string][]byte{tornKey: {}}, nil); err != nil { // before nobody can see it any more
+			return err
+		}
 		s.log.Warn("cut the torn end of the log", "file", cut.File, "offset", cut.Offset, "bytes", cut.Bytes, "reason", cut.Reason)
 	}
 	if err := s.wal.resume(log); err != nil {

@@ -150,6 +150,13 @@ func (s *Store) NextBoot() (uint64, error) {
 	return s.boot, nil
 }
 
+// Whole says that the log has got back whatever a cut may have taken from it; see Recovered.Torn.
+func (s *Store) Whole() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.values.commit(nil, []string{tornKey})
+}
+
 // SaveConf remembers the newest configuration, which after a restart is known before the log is applied.
 func (s *Store) SaveConf(c Conf) error { return s.put(confKey, c.encode()) }
 
