@@ -161,6 +161,7 @@ func TestGoaway(t *testing.T) {
 				l.send(&frame.Goaway{Reason: "draining"})
 			}
 		})
+		synctest.Wait()
 		must(ses.Create(t.Context(), "/x", nil))(t)
 		s.set(func() {
 			if s.hellos != 2 {
