@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/coord-kv/coord/fsm"
@@ -32,38 +33,51 @@ func (c *client) move() { c.at = pick(c.w, c.w.members) }
 const patience = 3 * time.Second
 
 // attempt sends a request once. It returns nil if nobody knows what became of it.
-func (c *client) attempt(call *check.Call) *op.Result {
-	r := *call.Request
+func (c *client) attempt(call *check.Call) *op.Result { return c.attempts([]*check.Call{call})[0] }
+
+// attempts sends requests once, in their order and without waiting for an answer in between. A result is nil if nobody
+// knows what became of the request.
+func (c *client) attempts(calls []*check.Call) []*op.Result {
+	results := make([]*op.Result, len(calls))
 	l := c.at.serving()
 	if l == nil {
 		c.sleep(c.w.between(time.Millisecond, 100*time.Millisecond))
-		return &op.Result{Err: op.Errorf(op.NoLeader, "no connection")}
-	}
-	i := len(call.Attempts)
-	call.Attempts = append(call.Attempts, check.Attempt{})
-	var res *op.Result
-	k := &replica.Call{Request: &r, Body: r.AppendBody(nil)}
-	answered := c.await(c.w.between(patience/10, patience), func(done func()) {
-		k.Done = func(got *op.Result) {
-			if res == nil {
-				kept := *got
-				res = &kept
-				done()
-			}
+		for i := range results {
+			results[i] = &op.Result{Err: op.Errorf(op.NoLeader, "no connection")}
 		}
-		l.input(func() { l.core.Submit(k) })
+		return results
+	}
+	sent := make([]*replica.Call, len(calls))
+	open := len(calls)
+	c.await(c.w.between(patience/10, patience), func(done func()) {
+		for i, call := range calls {
+			r := *call.Request
+			sent[i] = &replica.Call{Request: &r, Body: r.AppendBody(nil), Done: func(got *op.Result) {
+				if results[i] != nil {
+					return
+				}
+				kept := *got
+				results[i] = &kept
+				if open--; open == 0 {
+					done()
+				}
+			}}
+			l.input(func() { l.core.Submit(sent[i]) })
+		}
 	})
-	switch {
-	case !answered && k.Abandon():
-		res = &op.Result{Err: op.Errorf(op.NoLeader, "not in time")}
-	case !answered || l.m.flipped || c.w.chance(2): // the answer is lost, or nobody may believe it
-		res = nil
+	for i, call := range calls {
+		switch {
+		case results[i] == nil && sent[i].Abandon():
+			results[i] = &op.Result{Err: op.Errorf(op.NoLeader, "not in time")}
+		case l.m.flipped || c.w.chance(2): // the answer is lost, or nobody may believe it
+			results[i] = nil
+		}
+		call.Attempts = append(call.Attempts, check.Attempt{Tag: sent[i].Request.Tag, Result: results[i]})
+		if res := results[i]; res != nil && res.Err != nil && res.Err.Outcome == op.Unknown {
+			c.w.count.Unknown++
+		}
 	}
-	call.Attempts[i] = check.Attempt{Tag: r.Tag, Result: res}
-	if res != nil && res.Err != nil && res.Err.Outcome == op.Unknown {
-		c.w.count.Unknown++
-	}
-	return res
+	return slices.Clone(results)
 }
 
 // write does a request, and does it again, if that is safe, until it is decided.
@@ -72,8 +86,7 @@ func (c *client) write(r *op.Request) *op.Result {
 	c.w.history.Calls = append(c.w.history.Calls, call)
 	for tries := 0; ; tries++ {
 		res := c.attempt(call)
-		known := res != nil && (res.Err == nil || res.Err.Outcome != op.Unknown)
-		decided := known && (res.Err == nil || res.Err.Outcome == op.Decided)
+		known, decided := isKnown(res), isDecided(res)
 		again := r.Seq != 0 || r.Key != nil
 		switch {
 		case decided || known && !again:
@@ -86,6 +99,65 @@ func (c *client) write(r *op.Request) *op.Result {
 		c.w.count.Retries++
 		c.move()
 	}
+}
+
+func isKnown(r *op.Result) bool { return r != nil && (r.Err == nil || r.Err.Outcome != op.Unknown) }
+
+func isDecided(r *op.Result) bool { return r != nil && (r.Err == nil || r.Err.Outcome == op.Decided) }
+
+// pipeline does numbered requests of a session, sending those that are not decided again, in their order, at other
+// members, until all are. It returns false if the session is over or the client gives up: nothing more can be numbered.
+func (c *client) pipeline(s *op.SessionInfo, seq uint64, n int) bool {
+	var open []*check.Call
+	for i := range uint64(n) {
+		r := &op.Request{Session: s.ID, Epoch: s.Epoch, Seq: seq + i, Ack: seq, Op: c.sessionOp(s.ID)}
+		open = append(open, &check.Call{Client: c.id, Start: c.w.moment(), Request: r})
+	}
+	c.w.history.Calls = append(c.w.history.Calls, open...)
+	for tries := 0; len(open) > 0; tries++ {
+		if tries == 30 || c.w.quiet && tries > 5 {
+			return false
+		}
+		if tries > 0 {
+			c.w.count.Retries++
+			c.move()
+		}
+		var rest []*check.Call
+		for i, res := range c.attempts(open) {
+			if !isDecided(res) {
+				rest = append(rest, open[i])
+				continue
+			}
+			open[i].Result, open[i].End = res, c.w.moment()
+			c.seen = max(c.seen, res.Zxid)
+			if res.Err != nil && res.Err.Code == op.SessionExpired {
+				return false
+			}
+		}
+		open = rest
+	}
+	return true
+}
+
+// attach gives the session a new epoch, and checks that its number goes on.
+func (c *client) attach(s *op.SessionInfo, seq uint64) (*op.SessionInfo, bool) {
+	o := &op.Attach{Session: s.ID, Secret: op.Hash{1}, Nonce: c.w.rng.Uint64() | 1}
+	for range 10 {
+		res := c.write(&op.Request{Op: o}) // the nonce makes it safe to ask again
+		switch {
+		case res == nil || !isDecided(res):
+			c.move()
+		case res.Err != nil:
+			return nil, false
+		case res.Session.NextSeq != seq || res.Session.Epoch <= s.Epoch:
+			c.w.fail("%v was attached as %+v, and its next number was %d in epoch %d", s.ID, *res.Session, seq, s.Epoch)
+			return nil, false
+		default:
+			c.w.count.Attaches++
+			return res.Session, true
+		}
+	}
+	return nil, false
 }
 
 // plain, keyed: what a client does without a session.
@@ -170,7 +242,7 @@ func (c *client) view(l *life, o op.ReadOptions) (v *fsm.View, info op.ReadInfo,
 // hold opens sessions, keeps them alive for a while with nodes on them and numbered requests, and lets them go.
 func (c *client) hold() {
 	for !c.w.quiet {
-		res := c.write(&op.Request{Op: &op.OpenSession{Timeout: time.Duration(4+c.w.rng.IntN(3)) * time.Second}})
+		res := c.write(&op.Request{Op: &op.OpenSession{Secret: op.Hash{1}, Timeout: time.Duration(4+c.w.rng.IntN(3)) * time.Second}})
 		if res == nil || res.Err != nil {
 			c.move()
 			continue
@@ -187,11 +259,18 @@ func (c *client) hold() {
 			}
 			last = sent
 			if c.w.chance(60) {
-				r := &op.Request{Session: s.ID, Epoch: s.Epoch, Seq: seq, Ack: seq, Op: c.sessionOp(s.ID)}
-				if res := c.write(r); res == nil || res.Err != nil && res.Err.Code == op.SessionExpired {
+				n := 1 + c.w.rng.IntN(4)
+				if !c.pipeline(s, seq, n) {
 					break
 				}
-				seq++
+				seq += uint64(n)
+			}
+			if c.w.chance(10) {
+				next, ok := c.attach(s, seq)
+				if !ok {
+					break
+				}
+				s = next
 			}
 			c.sleep(c.w.between(50*time.Millisecond, timeout/2))
 		}

@@ -59,7 +59,7 @@ type Counters struct {
 	Decisions, Leaders, HandOvers, StreamBreaks, Cuts, NotSent, Duplicates            int
 	Ends, PowerLosses, CrashesInWrite, CrashesAtStart, TornTails, DiskErrors          int
 	Checkpoints, Installs, Histories, TransferBreaks, TransferResumes, Stalls, Pauses int
-	Flips, Heals                                                                      int
+	Flips, Heals, Attaches                                                            int
 	Retries, Unknown, Promises, Expired, Resumes, HistoryGone, Reads, WatchBatches    int
 }
 
@@ -75,7 +75,7 @@ func (c *Counters) fields() []*int {
 		&c.Decisions, &c.Leaders, &c.HandOvers, &c.StreamBreaks, &c.Cuts, &c.NotSent, &c.Duplicates,
 		&c.Ends, &c.PowerLosses, &c.CrashesInWrite, &c.CrashesAtStart, &c.TornTails, &c.DiskErrors,
 		&c.Checkpoints, &c.Installs, &c.Histories, &c.TransferBreaks, &c.TransferResumes, &c.Stalls, &c.Pauses,
-		&c.Flips, &c.Heals,
+		&c.Flips, &c.Heals, &c.Attaches,
 		&c.Retries, &c.Unknown, &c.Promises, &c.Expired, &c.Resumes, &c.HistoryGone, &c.Reads, &c.WatchBatches,
 	}
 }

@@ -93,6 +93,8 @@ func (sc *scenario) run(td *datadriven.TestData) string {
 		must(sc.t, err)
 		b, err := io.ReadAll(r)
 		return result(err, fmt.Sprintf("%.20s...", b))
+	case "whole":
+		err = sc.s.Whole()
 	case "reserve":
 		err = sc.s.Reserve(int64(u("bytes", 0)))
 	case "free":
@@ -170,6 +172,9 @@ func (sc *scenario) open() string {
 	}
 	if r.Cut.Bytes > 0 {
 		fmt.Fprintf(&b, "cut %d bytes from %s at %d: %s\n", r.Cut.Bytes, r.Cut.File, r.Cut.Offset, r.Cut.Reason)
+	}
+	if r.Torn {
+		b.WriteString("torn\n")
 	}
 	return strings.TrimSuffix(b.String(), "\n")
 }
