@@ -23,6 +23,26 @@ func addClient(root *cobra.Command, io stdio) {
 	parent(root)
 }
 
+// exclusive refuses more than one of the flags.
+func exclusive(c *cobra.Command, names ...string) {
+	before := c.PreRunE
+	c.PreRunE = func(c *cobra.Command, args []string) error {
+		first := ""
+		for _, name := range names {
+			switch given := c.Flags().Changed(name); {
+			case given && first != "":
+				return usageError(c, fmt.Errorf("--%s and --%s can't be given together", first, name))
+			case given:
+				first = name
+			}
+		}
+		if before != nil {
+			return before(c, args)
+		}
+		return nil
+	}
+}
+
 // parent makes c a command that only has others below it: alone it shows its help, and a word that is none of them is
 // an error.
 func parent(c *cobra.Command) *cobra.Command {

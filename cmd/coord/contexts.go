@@ -135,8 +135,7 @@ func (g *globals) applyContext() error {
 	if !ok {
 		return &exitError{
 			code: exitUsage, err: fmt.Errorf("there is no context %q", name),
-			why:  "there are: " + strings.Join(slices.Sorted(maps.Keys(all.Contexts)), ", "),
-			next: "coord context ls",
+			why: "only names that were added can be used", next: "coord context ls",
 		}
 	}
 	if g.flags.Changed("endpoints") {
@@ -219,7 +218,7 @@ func contextLs(io stdio) *cobra.Command {
 				if name == all.Current {
 					star = "*"
 				}
-				rows = append(rows, []string{star, name, strings.Join(cx.Endpoints, ","), cx.User})
+				rows = append(rows, []string{star, name, strings.Join(cx.Endpoints, ","), dash(cx.User)})
 			}
 			p.table(rows)
 			return p.flush()

@@ -104,7 +104,7 @@ func (m *markdown) command(c, root *cobra.Command) {
 	}
 	m.printf("\n## %s\n\n```\n%s\n```\n\n%s\n", c.CommandPath(), strings.TrimSpace(c.UseLine()), fenced(text))
 	if c.Example != "" {
-		m.printf("\n```sh\n%s\n```\n", unindent(c.Example))
+		m.printf("\n```sh no-run: it stands alone\n%s\n```\n", unindent(c.Example))
 	}
 	var rows strings.Builder
 	c.LocalFlags().VisitAll(func(f *pflag.Flag) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/coord-kv/coord/internal/httpapi"
@@ -31,7 +32,7 @@ var codes = map[op.Code]advice{
 	op.NoSession:            {exitNotFound, "coord session ls"},
 	op.NoLock:               {exitNotFound, "coord ls /locks"},
 	op.NoMember:             {exitNotFound, "coord status"},
-	op.SessionExpired:       {exitNotFound, "open a new session and create its nodes again; coord session open"},
+	op.SessionExpired:       {exitNotFound, "coord session open"},
 	op.NodeExists:           {exitConflict, "coord get {path} --stat"},
 	op.NotEmpty:             {exitConflict, "coord rm -R {path}"},
 	op.ChildrenOfEphemeral:  {exitConflict, "create the node elsewhere, or make its parent anew without -e"},
@@ -62,9 +63,11 @@ var codes = map[op.Code]advice{
 	op.Timeout:              {exitUnavailable, "try again, with a longer --timeout or --consistency eventual"},
 	op.QuotaExceeded:        {exitOther, "delete what is not needed, or have the quota raised"},
 	op.SequenceExhausted:    {exitOther, "delete the empty directory and create it again"},
-	op.Unsupported:          {exitOther, "coord status shows which versions run"},
+	op.Unsupported:          {exitOther, "coord status"},
 	op.Internal:             {exitOther, "look into the log of the member that answered, and report it"},
 }
+
+const nobodyThere = "is it running? coord dev starts a service; --endpoints or COORD_ENDPOINTS says where it is"
 
 // failed makes err, of a request, the error of a command: what could not be done, why, and what to do next.
 func failed(err error, what string, args ...any) error {
@@ -76,9 +79,11 @@ func failed(err error, what string, args ...any) error {
 		return problem(e, what)
 	}
 	out := &exitError{code: exitOther, err: errors.New(what), why: err.Error(), next: "coord status"}
-	if _, ok := errors.AsType[*httpapi.UnreachableError](err); ok {
+	if e, ok := errors.AsType[*httpapi.UnreachableError](err); ok {
 		out.code = exitUnavailable
-		out.next = "is it running? coord dev starts a service; --endpoints or COORD_ENDPOINTS says where it is"
+		if !slices.ContainsFunc(e.Failures, httpapi.Failure.Tried) {
+			out.next = nobodyThere
+		}
 	}
 	if errors.Is(err, context.Canceled) {
 		out.why, out.next = "interrupted", "try again"

@@ -61,8 +61,13 @@ type view struct {
 
 // examine asks every endpoint once, all at the same time, and makes a report. Members without an endpoint are known
 // from those that have one.
-func examine(ctx context.Context, cl *httpapi.Client) *report {
-	answers := askAll(ctx, cl)
+// A third of the time is for the questions, so that a member that hangs leaves time for the rest.
+func examine(ctx context.Context, cl *httpapi.Client, limit time.Duration) *report {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	asking, stop := context.WithTimeout(ctx, limit/3)
+	answers := askAll(asking, cl)
+	stop()
 	r := &report{Members: []view{}}
 	r.collect(answers)
 	r.judge(answers, probe(ctx, cl, answers))
@@ -222,7 +227,7 @@ func (r *report) judge(answers []answer, probed error) {
 	case answering == 0:
 		r.Status, r.Voters, r.Needed = unclear, 0, 0
 		r.say("no endpoint answers: the service is down, or not at these addresses")
-		r.Next = "is it running? coord dev starts a service; --endpoints or COORD_ENDPOINTS says where it is"
+		r.Next = nobodyThere
 	case differ(answers):
 		r.Status = unclear
 		r.say("the endpoints belong to different clusters")
@@ -286,19 +291,21 @@ func (r *report) withQuorum() {
 			r.say("writes are refused when too few members have room; free space on the disk of %s", v.Name)
 		}
 	}
-	if r.Status == healthy {
-		r.say("%d of %s answer; %s", r.Up, plural(r.Voters, "member"), r.margin())
+	switch {
+	case r.Status != healthy:
+	case r.Voters == 1:
+		r.say("its only member answers; if it stops, so does the service")
+	default:
+		r.say("%d of %d members answer; %s", r.Up, r.Voters, r.margin())
 	}
 }
 
 // margin says how many members may yet be lost.
 func (r *report) margin() string {
-	switch left := r.Up - r.Needed; {
-	case r.Voters == 1:
-		return "it is the only one: if it stops, so does the service"
-	case left == 0:
+	switch left := r.Up - r.Needed; left {
+	case 0:
 		return "one more loss stops writes"
-	case left == 1:
+	case 1:
 		return "one more loss is survived"
 	default:
 		return fmt.Sprintf("%d more losses are survived", left)
@@ -328,14 +335,11 @@ func (r *report) down() string {
 // pollInterval is how often a command that waits looks again.
 const pollInterval = 250 * time.Millisecond
 
-// await examines the cluster until it is healthy or ctx ends, and returns the last report.
-func await(ctx context.Context, cl *httpapi.Client, each time.Duration) *report {
+// await examines the cluster until it is healthy or ctx ends, and returns the last report. Each examination may take so
+// long as limit says, also beyond the end of ctx: a report that was cut short would say less than is known.
+func await(ctx context.Context, cl *httpapi.Client, limit time.Duration) *report {
 	for {
-		var r *report
-		within(context.WithoutCancel(ctx), each, func(c context.Context) error {
-			r = examine(c, cl)
-			return nil
-		})
+		r := examine(context.WithoutCancel(ctx), cl, limit)
 		if r.Status == healthy {
 			return r
 		}

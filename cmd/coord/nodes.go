@@ -114,7 +114,7 @@ func (w *writing) addTo(c *cobra.Command, conditional bool) {
 	if conditional {
 		f.Int32Var(&w.version, "if-version", 0, "only if the node's data has this version")
 		f.StringVar(&w.match, "if-match", "", "only if the node has this ETag")
-		c.MarkFlagsMutuallyExclusive("if-version", "if-match")
+		exclusive(c, "if-version", "if-match")
 	}
 }
 
@@ -268,8 +268,8 @@ time, so the node is gone or will be.`,
 	f.DurationVar(&o.sessionTTL, "session-ttl", 15*time.Second, "with --hold: timeout of the session")
 	o.addTo(c, false)
 	c.SetFlagErrorFunc(valueFlagError)
-	c.MarkFlagsMutuallyExclusive("ephemeral", "container", "ttl")
-	c.MarkFlagsMutuallyExclusive("session", "hold")
+	exclusive(c, "ephemeral", "container", "ttl")
+	exclusive(c, "session", "hold")
 	return g.command(c)
 }
 

@@ -84,6 +84,9 @@ func newExitCodes() *cobra.Command {
   6   denied
   7   history gone: a watch can't resume from so far back
 
+status and check say how the cluster is instead, see their --help. watch --exec ends with the code of the program that
+failed, 128 and the number of the signal that ended it, 126 or 127 if it can't be run, and 125 if coord itself fails.
+
 serve and dev also end with:
 
   65  the data directory is damaged, or belongs to another member, cluster or version

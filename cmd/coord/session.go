@@ -405,8 +405,9 @@ func (l *life) beat(ctx context.Context) (*httpapi.Alive, error) {
 
 // keep gives signs of life until ctx ends, which is no error, or the session has ended or can't be said to live.
 func (l *life) keep(ctx context.Context) error {
+	wait := l.ttl / 3
 	for {
-		t := time.NewTimer(l.ttl / 3)
+		t := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 			t.Stop()
@@ -414,13 +415,17 @@ func (l *life) keep(ctx context.Context) error {
 		case <-t.C:
 		}
 		_, err := l.beat(ctx)
+		wait = l.ttl / 3
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case err == nil:
 		case l.over(err):
-			return failed(err, "keep %s alive", l.id)
+			out := failed(err, "keep %s alive", l.id).(*exitError)
+			out.next = "its nodes are gone, or will be soon; start anew"
+			return out
 		default:
+			wait = min(wait, time.Second)
 			l.a.note("no sign of life of %s got through: %s; trying again", l.id, reason(err))
 		}
 	}

@@ -17,8 +17,8 @@ const statusCodes = `Exit codes:
   2   degraded: it works, and something is wrong
   3   no quorum: writes and linearizable reads are refused`
 
-// oneLook is how long one examination may take, so that a member that hangs leaves time to say so.
-const oneLook = 3 * time.Second
+// oneLook is how long one examination of a cluster that is waited for may take.
+const oneLook = 10 * time.Second
 
 func newStatus(g *globals) *cobra.Command {
 	wait := ""
@@ -58,9 +58,7 @@ none here, those that answer are asked. A linearizable read proves that there is
 func look(ctx context.Context, a *asking, wait string) (*report, error) {
 	switch wait {
 	case "":
-		ctx, cancel := context.WithTimeout(ctx, min(a.timeout, oneLook))
-		defer cancel()
-		return examine(ctx, a.Client), nil
+		return examine(ctx, a.Client, a.timeout), nil
 	case "healthy":
 		ctx, cancel := context.WithTimeout(ctx, a.timeout)
 		defer cancel()
@@ -125,16 +123,17 @@ With --format nagios they are a plugin's: 0 OK, 1 WARNING (degraded), 2 CRITICAL
   coord check --member -q`,
 		Args: noArgs,
 		RunE: g.asksForever(func(ctx context.Context, a *asking, _ []string) error {
+			if a.output == "json" && !a.c.Flags().Changed("format") {
+				format = "json"
+			}
 			render, ok := formats[format]
 			if !ok {
 				return usageError(a.c, fmt.Errorf("--format %q: it is text, json, nagios or prometheus", format))
 			}
-			ctx, cancel := context.WithTimeout(ctx, min(a.timeout, oneLook))
-			defer cancel()
 			if member {
 				return checkMember(ctx, a)
 			}
-			r := examine(ctx, a.Client)
+			r := examine(ctx, a.Client, a.timeout)
 			code := int(r.Status)
 			if format == "nagios" {
 				code = nagiosCodes[r.Status]
@@ -160,6 +159,8 @@ func checkMember(ctx context.Context, a *asking) error {
 	if len(endpoints) != 1 {
 		return usageError(a.c, errors.New("--member is about one endpoint, and --endpoints names several"))
 	}
+	ctx, cancel := context.WithTimeout(ctx, a.timeout/3) // as status asks
+	defer cancel()
 	if err := a.Ready(ctx, endpoints[0]); err != nil {
 		return &exitError{
 			code: exitOther, err: fmt.Errorf("%s does not serve", endpoints[0]), why: shortReason(err), next: "coord status",

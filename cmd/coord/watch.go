@@ -80,7 +80,7 @@ Exit codes: 0, interrupted, or --once is done; 7, history gone: what happened si
 	f.Uint64Var(&o.since, "since", 0, "begin behind this zxid; without it, now")
 	f.BoolVar(&o.once, "once", false, "end after the first transaction that has changed something")
 	f.StringVar(&o.exec, "exec", "", "run this program for each event; the rest of the line are its arguments")
-	c.MarkFlagsMutuallyExclusive("recursive", "children")
+	exclusive(c, "recursive", "children")
 	return g.command(c)
 }
 

@@ -3,7 +3,8 @@
 // A client has a list of endpoints, any of which answers any request. What it promises:
 //
 //   - A request goes to one endpoint. If that one can't be reached, or says that it can't serve just now, the request
-//     goes to the next one, and around again until the context ends.
+//     goes to the next one, and around again until the context ends. With a deadline, it isn't waited for if nobody
+//     listens at any endpoint.
 //   - A write takes effect at most once, however often it was sent: each has an Idempotency-Key, and all attempts carry
 //     the same one. A failure that leaves open whether it took effect is an [Error] with the code outcome_unknown and
 //     no other, also when the last attempt was refused, since that says nothing of those before it.
@@ -64,6 +65,7 @@ const (
 	maxAnswer      = 64 << 20
 	defaultIdle    = 20 * time.Second        // the server sends something every 5 s
 	defaultAttempt = 5 * time.Second         // of one attempt, where the context has no deadline to share out
+	deafRounds     = 5                       // when nobody listens anywhere; about half a second
 	firstPause     = 50 * time.Millisecond   // after all endpoints have been asked once
 	longestPause   = 1000 * time.Millisecond // as long as an election takes
 )
@@ -128,13 +130,15 @@ type Request struct {
 	Header http.Header
 	Body   []byte
 	Key    string // Idempotency-Key; a write without one is sent again only if it surely was not done
+
+	Harmless bool // it is no write, whatever the method says: to repeat it does no harm
 }
 
 // NewKey returns a new Idempotency-Key.
 func NewKey() string { return rand.Text() }
 
-func (r *Request) repeatable() bool { return r.Key != "" || r.reads() }
-func (r *Request) reads() bool      { return r.Method == http.MethodGet || r.Method == http.MethodHead }
+func (r *Request) repeatable() bool { return r.Key != "" || r.harmless() }
+func (r *Request) harmless() bool   { return r.Harmless || r.Method == http.MethodGet }
 
 // Answer is what an endpoint has answered.
 type Answer struct {
@@ -240,7 +244,8 @@ func (c *Client) send(ctx context.Context, base string, r *Request) (*http.Respo
 // try makes attempts until one succeeds, one fails for good, or ctx ends.
 func (c *Client) try(ctx context.Context, r *Request, one func(base string, limit time.Duration) error) error {
 	var seen failures
-	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+	_, bounded := ctx.Deadline()
+	for round, pause := 1, firstPause; ; round, pause = round+1, min(2*pause, longestPause) {
 		first := int(c.next.Load())
 		for i := range c.endpoints {
 			at := (first + i) % len(c.endpoints)
@@ -252,6 +257,9 @@ func (c *Client) try(ctx context.Context, r *Request, one func(base string, limi
 			if again := seen.add(c.endpoints[at], r, err); !again || ctx.Err() != nil {
 				return seen.conclude(r)
 			}
+		}
+		if bounded && round == deafRounds && seen.deaf() {
+			return seen.conclude(r)
 		}
 		if !sleep(ctx, max(seen.wait, pause/2+mathrand.N(pause/2))) {
 			return seen.conclude(r)
@@ -318,6 +326,9 @@ func (f *failures) add(endpoint string, r *Request, err error) (again bool) {
 	return r.repeatable()
 }
 
+// deaf reports whether all endpoints have refused the connection, and did so each time.
+func (f *failures) deaf() bool { return f.problem == nil && !f.doubt }
+
 // notSent reports whether an attempt failed before anything was sent.
 func notSent(err error) bool {
 	e, ok := errors.AsType[*net.OpError](err)
@@ -333,7 +344,7 @@ func (f *failures) conclude(r *Request) error {
 	switch {
 	case f.final != nil && f.problem.Outcome == op.Decided.String():
 		return f.final
-	case f.doubt && !r.reads():
+	case f.doubt && !r.harmless():
 		return f.unknown(r, unreachable)
 	case f.final != nil:
 		return f.final

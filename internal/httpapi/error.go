@@ -138,6 +138,9 @@ func (e *UnreachableError) Error() string {
 	return strings.Join(parts, "; ")
 }
 
+// Tried reports whether the endpoint may have got the request: it took the connection.
+func (f Failure) Tried() bool { return !notSent(f.Err) }
+
 // Reason returns why, without what the endpoint says already.
 func (f Failure) Reason() string {
 	err := f.Err

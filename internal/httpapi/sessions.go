@@ -65,10 +65,11 @@ func (c *Client) Sessions(ctx context.Context, k Kind, p Page, o Read) (*Session
 	return decode[Sessions](c.Do(ctx, read(k.url(""), p.query(url.Values{}), o)))
 }
 
-// KeepAlive keeps a session alive. It is no write, so it takes no key: to repeat it does no harm.
+// KeepAlive keeps a session alive.
 func (c *Client) KeepAlive(ctx context.Context, k Kind, id, secret string) (*Alive, error) {
 	h := http.Header{"Coord-Session-Secret": {secret}}
-	return decode[Alive](c.Do(ctx, &Request{Method: "PUT", Path: k.of(id) + "/keepalive", Header: h}))
+	r := &Request{Method: "PUT", Path: k.of(id) + "/keepalive", Header: h, Harmless: true}
+	return decode[Alive](c.Do(ctx, r))
 }
 
 // SetTTL changes a session's timeout.
