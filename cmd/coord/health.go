@@ -158,7 +158,7 @@ func merged(seen map[string]*httpapi.Member, m *httpapi.Member, byLeader bool) {
 }
 
 // addUnseen adds what members say of others: their lag, and those that have no endpoint here. If one endpoint doesn't
-// answer and one member isn't up, these two belong together.
+// answer and one member is left, these two belong together.
 func (r *report) addUnseen(seen map[string]*httpapi.Member) {
 	silent := []*view{}
 	for i := range r.Members {
@@ -175,11 +175,19 @@ func (r *report) addUnseen(seen map[string]*httpapi.Member) {
 		if m.Up {
 			v.State = "up, as others see it"
 		}
-		if len(silent) == 1 && len(seen) == 1 && !m.Up {
-			silent[0].Name, silent[0].Learner = m.Name, m.Learner
+		if len(silent) == 1 && len(seen) == 1 {
+			silent[0].is(m)
 			return
 		}
 		r.Members = append(r.Members, v)
+	}
+}
+
+// is takes in which member it is that doesn't answer. It may still take part: it hangs, or can't be reached from here.
+func (v *view) is(m *httpapi.Member) {
+	v.Name, v.Learner, v.Lag, v.Up, v.Ready = m.Name, m.Learner, m.Lag, m.Up, m.Up
+	if m.Up {
+		v.State += ", but is up as others see it"
 	}
 }
 
