@@ -27,6 +27,15 @@ func (a *acked) heard(id, index uint64) {
 	a.index[id] = max(a.index[id], index)
 }
 
+// lost forgets what a member had beyond an index: it says itself that its log was cut there.
+func (a *acked) lost(id, last uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.index[id] > last {
+		a.index[id] = last
+	}
+}
+
 func (a *acked) of(id uint64) uint64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -38,7 +47,7 @@ func (m *Member) rememberPeers() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for id, p := range m.peers {
-		p.Acked = max(p.Acked, m.acked.of(id))
+		p.Acked = m.acked.of(id)
 		m.peers[id] = p
 	}
 	if maps.Equal(m.peers, m.saved) {

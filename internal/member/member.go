@@ -113,6 +113,8 @@ func (m *Member) prepare() (err error) {
 		Boots:   m.boots(),
 		Last:    m.store.LastIndex,
 		Acked:   m.acked.of,
+		Torn:    m.found.Torn,
+		Lost:    m.acked.lost,
 		Handler: handler{m},
 		Logger:  m.log,
 		Dial:    m.cfg.Dial,

@@ -92,6 +92,11 @@ type Config struct {
 	Last  func() uint64
 	Acked func(id uint64) uint64
 
+	// Torn says that this member knows that its log lost its end, and votes with care: others let it in with what it has left. They
+	// are told by Lost, for what it had before means nothing from then on. Lost may be nil.
+	Torn bool
+	Lost func(id, last uint64)
+
 	Logger *slog.Logger
 	Dial   Dial
 
@@ -149,6 +154,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Acked == nil {
 		c.Acked = func(uint64) uint64 { return 0 }
+	}
+	if c.Lost == nil {
+		c.Lost = func(uint64, uint64) {}
 	}
 	if c.Dial == nil {
 		c.Dial = dialTCP

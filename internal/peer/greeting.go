@@ -133,12 +133,17 @@ type greeting struct {
 	from Identity
 	to   uint64
 	last uint64 // index of the last entry of the speaker's log
+	torn bool   // whose end was cut, as the speaker knows
 }
 
 func (g greeting) encode() []byte {
 	b := []byte{byte(g.role)}
 	for _, v := range []uint64{g.from.Cluster, g.from.Member, g.to, g.from.Boot, g.last} {
 		b = binary.BigEndian.AppendUint64(b, v)
+	}
+	b = append(b, 0)
+	if g.torn {
+		b[len(b)-1] = 1
 	}
 	return appendString(b, g.from.Name)
 }
@@ -147,7 +152,7 @@ func decodeGreeting(b []byte) (greeting, error) {
 	d := decoder{rest: b}
 	g := greeting{role: role(d.uint8())}
 	g.from.Cluster, g.from.Member, g.to, g.from.Boot = d.uint64(), d.uint64(), d.uint64(), d.uint64()
-	g.last = d.uint64()
+	g.last, g.torn = d.uint64(), d.bool()
 	g.from.Name = d.string(maxName)
 	if err := d.end(); err != nil {
 		return greeting{}, fmt.Errorf("peer: malformed greeting: %w", err)

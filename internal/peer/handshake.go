@@ -34,7 +34,7 @@ func (p *peer) greet(conn net.Conn, r role) (Identity, error) {
 	if err := conn.SetDeadline(time.Now().Add(p.net.cfg.HandshakeTimeout)); err != nil {
 		return Identity{}, err
 	}
-	mine := greeting{role: r, from: p.self, to: p.id, last: p.net.cfg.Last()}
+	mine := greeting{role: r, from: p.self, to: p.id, last: p.net.cfg.Last(), torn: p.net.cfg.Torn}
 	if err := send(conn, openGreeting, mine.encode()); err != nil {
 		return Identity{}, err
 	}
@@ -105,7 +105,7 @@ func (n *Network) question(conn net.Conn) (*peer, greeting, error) {
 		_ = refuse(conn, err.Error()) // for the other's log; this one says it too
 		return nil, greeting{}, err
 	}
-	welcome := greeting{role: g.role, from: p.self, to: p.id, last: n.cfg.Last()}
+	welcome := greeting{role: g.role, from: p.self, to: p.id, last: n.cfg.Last(), torn: n.cfg.Torn}
 	if err := send(conn, openWelcome, welcome.encode()); err != nil {
 		return nil, greeting{}, err
 	}
@@ -163,7 +163,8 @@ func (n *Network) find(g greeting) (*peer, error) {
 }
 
 // outdated refuses a member that comes with less than it had: it would vote against what it has acknowledged. While a stream to
-// it stands it is the member that was there before, and what it acknowledges meanwhile may overtake its greeting.
+// it stands it is the member that was there before, and what it acknowledges meanwhile may overtake its greeting. One that knows
+// what happened to it is welcome: it votes with care, and to shut it out could leave a cluster that lost power without a majority.
 func (p *peer) outdated(g greeting) error {
 	boot := p.boot.Load()
 	if g.from.Boot < boot {
@@ -171,6 +172,9 @@ func (p *peer) outdated(g greeting) error {
 	}
 	if g.from.Boot == boot && p.up.Load() {
 		return nil
+	}
+	if g.torn {
+		p.net.cfg.Lost(p.id, g.last)
 	}
 	if acked := p.net.cfg.Acked(p.id); g.last < acked {
 		return fmt.Errorf("member %x (%q) comes with a log up to entry %d and had acknowledged entry %d: its data directory is an older copy, or has lost what was written; replace this member",

@@ -274,6 +274,34 @@ func TestLostLogIsRefused(t *testing.T) {
 	}
 }
 
+// A member that knows that its log was cut is let in with what is left, and nothing more is expected of it from then on.
+func TestTornLogIsLetIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sim := newSimnet()
+		var mu sync.Mutex
+		acked := uint64(40)
+		cfg := config(1, 1, 2)
+		cfg.Acked = func(uint64) uint64 {
+			mu.Lock()
+			defer mu.Unlock()
+			return acked
+		}
+		cfg.Lost = func(id, last uint64) {
+			mu.Lock()
+			defer mu.Unlock()
+			acked = last
+		}
+		a := startWith(t, sim, cfg)
+		other := config(2, 1, 1)
+		other.Last, other.Torn = func() uint64 { return 30 }, true
+		b := startWith(t, sim, other)
+		awaitUp(t, a, b)
+		if got := cfg.Acked(2); got != 30 {
+			t.Errorf("%d is expected of it", got)
+		}
+	})
+}
+
 // What a member acknowledges while a stream to it stands may overtake what its next greeting says.
 func TestAcknowledgedMeanwhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
