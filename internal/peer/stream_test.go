@@ -337,12 +337,13 @@ func TestMissingStreamIsToldInTime(t *testing.T) {
 		warnings := func() int {
 			mu.Lock()
 			defer mu.Unlock()
-			return strings.Count(log.String(), "level=WARN")
+			return strings.Count(log.String(), `level=WARN msg="no stream to peer"`)
 		}
 		a := startWith(t, sim, cfg)
 		time.Sleep(patience - time.Second)
 		b := start(t, sim, 2, 1, 1)
 		awaitUp(t, a, b)
+		synctest.Wait() // a handshake that the cut breaks is another matter
 		sim.cut("")
 		time.Sleep(patience)
 		if n := warnings(); n > 0 {
