@@ -215,7 +215,8 @@ func WithInitial() WatchOption {
 	return watchOption(func(w *watching) { w.want.Start = frame.FromInitial })
 }
 
-// WithBookmarks has a watch tell its position now and then while nothing happens.
+// WithBookmarks has a watch tell its position now and then, if that has moved while nothing matched: a position to resume
+// Since that doesn't grow old on a quiet watch.
 func WithBookmarks() WatchOption { return watchOption(func(w *watching) { w.bookmarks = true }) }
 
 // Name gives a session a name, for people who look at it.

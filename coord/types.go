@@ -49,7 +49,7 @@ const (
 	// Present: the node was there when the watch began. Only with WithInitial.
 	Present EventType = 16
 	// Bookmark: everything up to Zxid has come. It is not about a node. With WithInitial one stands behind the last Present,
-	// with WithBookmarks they come now and then while nothing happens.
+	// with WithBookmarks they come now and then while nothing matches.
 	Bookmark EventType = 17
 )
 
