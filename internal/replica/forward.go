@@ -33,7 +33,7 @@ type taken struct {
 
 func (f *forwarder) init(q *requests) {
 	f.q = q
-	f.number = q.c.cfg.Boot << 40
+	f.number = q.c.firstNumber()
 	f.heads = map[uint64]uint64{}
 }
 

@@ -34,6 +34,10 @@ type Message struct {
 	Index uint64 // with FrameSnapshot: that of the checkpoint to send
 }
 
+// firstNumber is where this life of the member begins to number what it asks others. Answers to questions of the lives
+// before, which may still be on their way, have lower numbers.
+func (c *Core) firstNumber() uint64 { return c.cfg.Boot << 40 }
+
 func (c *Core) send(to uint64, urgent bool, kind uint8, payload []byte) {
 	c.out = append(c.out, Message{To: to, Urgent: urgent, Kind: kind, Payload: payload})
 }

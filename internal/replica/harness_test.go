@@ -188,6 +188,10 @@ func (c *cluster) deliver(e envelope) {
 		}
 		return
 	}
+	c.arrive(e)
+}
+
+func (c *cluster) arrive(e envelope) {
 	if e.m.Kind == FrameSnapshot {
 		c.transfer(e)
 		return

@@ -48,7 +48,7 @@ type lives struct {
 	heard   map[op.SessionID]*pulse // not confirmed
 	waiting int
 	reports map[uint64]map[op.SessionID]uint64 // what each report told: the newest sign of life of each session
-	next    uint64                             // number of the last report or question
+	next    uint64                             // number of the last report or question, ever
 	asks    map[uint64]*TimeLeft
 
 	follows map[op.SessionID][]*Follow
@@ -74,7 +74,7 @@ type confirm struct {
 }
 
 func (l *lives) init(c *Core, t *session.Tracker) {
-	l.c, l.tracker = c, t
+	l.c, l.tracker, l.next = c, t, c.firstNumber()
 	l.heard = map[op.SessionID]*pulse{}
 	l.reports = map[uint64]map[op.SessionID]uint64{}
 	l.asks = map[uint64]*TimeLeft{}

@@ -34,8 +34,8 @@ type round struct {
 	lives *livesRound // on a leader
 }
 
-// reads makes reads wait for rounds. Each attempt carries a number of its own: an answer to an earlier attempt says
-// nothing about a read that came after it.
+// reads makes reads wait for rounds. Each attempt carries a number of its own, in all lives of the member: an answer to
+// an earlier attempt says nothing about a read that came after it.
 type reads struct {
 	c       *Core
 	next    uint64
@@ -51,7 +51,7 @@ type reads struct {
 // freshness is a finished round whose index is not applied yet.
 type freshness struct{ index, start uint64 }
 
-func (q *reads) init(c *Core) { q.c = c }
+func (q *reads) init(c *Core) { q.c, q.next = c, c.firstNumber() }
 
 // Read makes r wait for its level. Levels that this member can serve from what it has published are not its business.
 func (c *Core) Read(r *Read) { c.reads.waiting = append(c.reads.waiting, r) }

@@ -270,7 +270,7 @@ func (s *scenario) release(*words) {
 	held := s.held
 	s.held = nil
 	for _, e := range held {
-		s.c.deliver(e)
+		s.c.arrive(e)
 	}
 	s.c.run()
 }
