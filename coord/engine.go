@@ -62,6 +62,7 @@ const (
 	// clientSilence is how long a member may say nothing while a Client waits for it, before it is asked for a sign of
 	// life, and again before it is left.
 	clientSilence = 5 * time.Second
+	clientWrite   = 15 * time.Second
 	// batchBytes is what is put into one message, unless a frame alone is longer.
 	batchBytes = 64 << 10
 	dialTime   = 3 * time.Second
@@ -235,7 +236,7 @@ func (e *engine) greet(l link, t target, limit time.Duration) error {
 	defer timer.Stop()
 	defer context.AfterFunc(e.life, l.close)()
 	sent := time.Now()
-	if err := l.write(frame.Append(nil, e.greeting())); err != nil {
+	if err := l.write(frame.Append(nil, e.greeting()), limit); err != nil {
 		return err
 	}
 	w, err := e.welcome(l)
@@ -523,6 +524,7 @@ func (e *engine) endWatch(s *subscription, pos op.Zxid, err *op.Error) {
 
 // write sends what there is to send until the connection breaks.
 func (e *engine) write(l link, quit chan struct{}) {
+	limit := e.writeLimit()
 	var buf []byte
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -532,7 +534,7 @@ func (e *engine) write(l link, quit chan struct{}) {
 		}
 		message, probe, wait := e.outgoing(buf[:0])
 		buf = message
-		if wait < 0 || probe && l.ping() != nil || len(message) > 0 && l.write(message) != nil {
+		if wait < 0 || probe && l.ping(limit) != nil || len(message) > 0 && l.write(message, limit) != nil {
 			l.close()
 			return
 		}
@@ -547,6 +549,16 @@ func (e *engine) write(l link, quit chan struct{}) {
 			return
 		}
 	}
+}
+
+// writeLimit is how long a member may take nothing: not so long that there is no time left to find another one.
+func (e *engine) writeLimit() time.Duration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.open == nil {
+		return clientWrite
+	}
+	return min(clientWrite, e.lease.ttl/3)
 }
 
 // outgoing returns the next message, empty if there is none, whether to ask the member for a sign of life, and how long

@@ -93,7 +93,7 @@ type fakeLink struct {
 	epoch    uint64
 }
 
-func (l *fakeLink) write(m []byte) error {
+func (l *fakeLink) write(m []byte, _ time.Duration) error {
 	select {
 	case l.toServer <- slices.Clone(m):
 		return nil
@@ -111,7 +111,7 @@ func (l *fakeLink) read() ([]byte, error) {
 	}
 }
 
-func (l *fakeLink) ping() error {
+func (l *fakeLink) ping(time.Duration) error {
 	l.s.mu.Lock()
 	defer l.s.mu.Unlock()
 	if !l.s.silent {

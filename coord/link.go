@@ -18,9 +18,9 @@ import (
 
 // link is one connection to a member. One goroutine reads, one writes; close may be called by anybody and wakes both.
 type link interface {
-	write(message []byte) error
-	read() ([]byte, error) // valid until the next read
-	ping() error           // asks the other side for a sign of life below the protocol; may be called beside write
+	write(message []byte, limit time.Duration) error // limit is how long the other side may take nothing
+	read() ([]byte, error)                           // valid until the next read
+	ping(limit time.Duration) error                  // asks the other side for a sign of life below the protocol
 	close()
 }
 
@@ -28,8 +28,6 @@ const (
 	wsPath = "/v1/ws"
 	// maxMessage bounds what a message of a server may be long: pages and events have at most a few MiB.
 	maxMessage = 64 << 20
-	// writeTimeout is how long a member may take nothing.
-	writeTimeout = 15 * time.Second
 )
 
 type socket struct {
@@ -88,13 +86,13 @@ func upgradeError(t target, resp *http.Response, err error) error {
 	return fmt.Errorf("%s: no coord member answers there: HTTP status %d", t.endpoint, resp.StatusCode)
 }
 
-func (s *socket) write(message []byte) error {
-	s.ws.SetWriteDeadline(time.Now().Add(writeTimeout))
+func (s *socket) write(message []byte, limit time.Duration) error {
+	s.ws.SetWriteDeadline(time.Now().Add(limit))
 	return s.ws.WriteMessage(websocket.BinaryMessage, message)
 }
 
-func (s *socket) ping() error {
-	return s.ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(writeTimeout))
+func (s *socket) ping(limit time.Duration) error {
+	return s.ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(limit))
 }
 
 var errNotBinary = errors.New("the member sent a text message")
