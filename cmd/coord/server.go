@@ -133,7 +133,7 @@ func (s *server) open(spec memberSpec) (*running, error) {
 func (s *server) memberConfig(spec memberSpec, log *slog.Logger, metrics *api.Metrics) member.Config {
 	c := member.Config{
 		Name: spec.name, Dir: spec.dir, Memory: spec.memory, Members: spec.list, Listener: spec.peers,
-		Logger: log, Observe: observer{metrics}, History: s.cfg.History,
+		Logger: log, Observe: observer{metrics}, History: s.cfg.History, AcceptCutTail: s.cfg.AcceptCutTail,
 		Replica: replica.Config{Tick: s.cfg.Tick, ElectionTicks: s.cfg.ElectionTicks(), SpaceMark: s.cfg.SpaceMark},
 		Disk:    storage.Options{SegmentBytes: s.cfg.SegmentBytes},
 	}

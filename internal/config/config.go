@@ -45,6 +45,7 @@ type Config struct {
 	HandOverTimeout time.Duration
 	SpaceMark       int64
 	SegmentBytes    int64
+	AcceptCutTail   bool
 	History         watch.Limits
 	Limits          api.Limits
 
@@ -82,7 +83,12 @@ func (o Option) Env() string { return EnvName(o.Name) }
 // Options returns the table, bound to c. Groups follow each other.
 func (c *Config) Options() []Option {
 	return slices.Concat(
-		[]Option{{Name: "config", Help: "YAML file to read other options from", Value: text{&c.File}, FlagOnly: true}},
+		[]Option{
+			{Name: "config", Help: "YAML file to read other options from", Value: text{&c.File}, FlagOnly: true},
+			// For one start, not for a file that is read at every start.
+			{Name: "accept-cut-tail", FlagOnly: true, Value: yes{&c.AcceptCutTail}, Help: "vote although the end of this " +
+				"member's log was cut: only if another voter is gone for good, because acknowledged writes may be lost"},
+		},
 		group("The member", c.memberOptions()),
 		group("Who may do what", c.accessOptions()),
 		group("Time", c.timeOptions()),
@@ -192,7 +198,10 @@ func (c *Config) Register(flags *pflag.FlagSet) {
 		if o.Range != "" {
 			help += " (" + o.Range + ")"
 		}
-		flags.Var(o.Value, o.Name, help)
+		f := flags.VarPF(o.Value, o.Name, "", help)
+		if _, ok := o.Value.(yes); ok {
+			f.NoOptDefVal = "true"
+		}
 	}
 }
 

@@ -33,6 +33,20 @@ func (v text) Set(s string) error {
 	return nil
 }
 
+// yes is a flag that needs no value.
+type yes struct{ p *bool }
+
+func (v yes) String() string { return strconv.FormatBool(*v.p) }
+func (v yes) Type() string   { return "bool" }
+func (v yes) Set(s string) error {
+	b, err := strconv.ParseBool(s)
+	if err != nil {
+		return errors.New("is true or false")
+	}
+	*v.p = b
+	return nil
+}
+
 // maxText is the longest value that an option can have, in bytes.
 const maxText = 16 << 10
 
