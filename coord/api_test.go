@@ -351,7 +351,8 @@ func TestIdentity(t *testing.T) {
 	bubble(t, 1, func(t *testing.T, cluster *coordtest.Cluster) {
 		ctx := t.Context()
 		c := cluster.Client(t)
-		old := ok(c.Session(ctx, coord.Identity("worker-1", nil), coord.TTL(time.Hour), coord.Name("w"), coord.Metadata([]byte("m"))))(t)
+		old := ok(c.Session(ctx, coord.Identity("worker-1", nil), coord.TTL(time.Hour), coord.Name("w"),
+			coord.Metadata([]byte("m"))))(t)
 		if old.TTL() != time.Hour {
 			t.Errorf("the timeout is %s", old.TTL())
 		}

@@ -80,7 +80,8 @@ type readWatchOption func(*op.ReadOptions)
 func (f readWatchOption) applyRead(r *reading)   { f(&r.ReadOptions) }
 func (f readWatchOption) applyWatch(w *watching) { f(&w.want.Options) }
 
-// Linearizable reads what every write has left that was acknowledged, anywhere, before the read began. It is the default.
+// Linearizable reads what every write has left that was acknowledged, anywhere, before the read began. It is the
+// default.
 func Linearizable() interface {
 	ReadOption
 	WatchOption
@@ -117,8 +118,8 @@ func AtLeast(z Zxid) interface {
 	return readWatchOption(func(o *op.ReadOptions) { o.MinZxid = z })
 }
 
-// Info has a read tell at which level and position it was served, and how stale that may be. For a listing it is about the
-// last page.
+// Info has a read tell at which level and position it was served, and how stale that may be. For a listing it is
+// about the last page.
 func Info(info *ReadInfo) ReadOption { return readOption(func(r *reading) { r.info = info }) }
 
 // NamesOnly lists children without data and stats.
@@ -132,8 +133,8 @@ func IfMatch(n *Node) WriteOption {
 	return writeOption(func(w *writing) { w.cond = op.Cond{Version: n.Stat.Version, Mzxid: n.Stat.Mzxid} })
 }
 
-// IfVersion writes only if the node's data version is v, as in ZooKeeper. Versions begin at 0 again when a node is deleted and
-// created anew; IfMatch notices that.
+// IfVersion writes only if the node's data version is v, as in ZooKeeper. Versions begin at 0 again when a node is
+// deleted and created anew; IfMatch notices that.
 func IfVersion(v int32) WriteOption {
 	return writeOption(func(w *writing) { w.cond = op.Cond{Version: v} })
 }
@@ -144,9 +145,9 @@ func Fenced(t Token) AnyWriteOption {
 	return anyWriteOption(func(w *writing) { w.fences = append(w.fences, t.check()) })
 }
 
-// IdempotencyKey names the request, so that it is done at most once however often it is sent, also by another process: a
-// retry with the same key gets the first answer. Use a new key, such as a UUID, for each request; answers are kept for an
-// hour by default. In a Session there is no need for keys.
+// IdempotencyKey names the request, so that it is done at most once however often it is sent, also by another
+// process: a retry with the same key gets the first answer. Use a new key, such as a UUID, for each request; answers
+// are kept for an hour by default. In a Session there is no need for keys.
 func IdempotencyKey(key string) AnyWriteOption {
 	return anyWriteOption(func(w *writing) { w.key = key })
 }
@@ -177,8 +178,9 @@ func (d ttlOption) applyCreate(w *writing) {
 }
 func (d ttlOption) applySession(o *frame.Open) { o.TTL = time.Duration(d) }
 
-// TTL makes a node that goes when it has had no children and was not set for d. Of a session it is the timeout: how long it
-// lives when nothing is heard of it, by default 15 s; the cluster's limits are 4 s and 24 h unless they were changed.
+// TTL makes a node that goes when it has had no children and was not set for d. Of a session it is the timeout: how
+// long it lives when nothing is heard of it, by default 15 s; the cluster's limits are 4 s and 24 h unless they were
+// changed.
 func TTL(d time.Duration) interface {
 	CreateOption
 	SessionOption
@@ -209,14 +211,14 @@ func Since(z Zxid) WatchOption {
 	return watchOption(func(w *watching) { w.want.Start, w.want.Since = frame.FromSince, z })
 }
 
-// WithInitial begins a watch with the state as it is: an event Present for each node, then a Bookmark, then what changes in
-// that state, with no gap. The whole state is held in memory for a moment.
+// WithInitial begins a watch with the state as it is: an event Present for each node, then a Bookmark, then what
+// changes in that state, with no gap. The whole state is held in memory for a moment.
 func WithInitial() WatchOption {
 	return watchOption(func(w *watching) { w.want.Start = frame.FromInitial })
 }
 
-// WithBookmarks has a watch tell its position now and then, if that has moved while nothing matched: a position to resume
-// Since that doesn't grow old on a quiet watch.
+// WithBookmarks has a watch tell its position now and then, if that has moved while nothing matched: a position to
+// resume Since that doesn't grow old on a quiet watch.
 func WithBookmarks() WatchOption { return watchOption(func(w *watching) { w.bookmarks = true }) }
 
 // Name gives a session a name, for people who look at it.
@@ -227,9 +229,9 @@ func Metadata(data []byte) SessionOption {
 	return sessionOption(func(o *frame.Open) { o.Metadata = data })
 }
 
-// Identity names the instance that opens the session: one that is still alive with the same identity, from before a crash,
-// is ended in the same decision, so that nobody waits for it to expire. It takes either previous, the Secret of that old
-// session, or the same user as opened it; without either the session is denied.
+// Identity names the instance that opens the session: one that is still alive with the same identity, from before a
+// crash, is ended in the same decision, so that nobody waits for it to expire. It takes either previous, the Secret
+// of that old session, or the same user as opened it; without either the session is denied.
 func Identity(instance string, previous []byte) SessionOption {
 	return sessionOption(func(o *frame.Open) { o.Identity, o.ProofSecret = instance, previous })
 }

@@ -22,9 +22,9 @@ type Client struct {
 // dialLimit bounds Dial if its context doesn't.
 const dialLimit = 10 * time.Second
 
-// Dial connects to the service, at the endpoints of WithEndpoints, else of COORD_ENDPOINTS, else at localhost:7070. It
-// tries them until ctx ends, or for 10 s if ctx has no deadline. After that the Client connects by itself whenever it has
-// something to ask, and calls wait until a member can be reached or their context ends.
+// Dial connects to the service, at the endpoints of WithEndpoints, else of COORD_ENDPOINTS, else at localhost:7070.
+// It tries them until ctx ends, or for 10 s if ctx has no deadline. After that the Client connects by itself whenever
+// it has something to ask, and calls wait until a member can be reached or their context ends.
 func Dial(ctx context.Context, opts ...Option) (*Client, error) {
 	cfg, err := newConfig(opts)
 	if err != nil {
@@ -43,8 +43,8 @@ func Dial(ctx context.Context, opts ...Option) (*Client, error) {
 	return c, nil
 }
 
-// Close ends the connections of the Client and of its sessions, and returns when nothing of them runs any more. Sessions
-// that were not closed before expire when their timeout is over. Calls that wait return with ErrClosed.
+// Close ends the connections of the Client and of its sessions, and returns when nothing of them runs any more.
+// Sessions that were not closed before expire when their timeout is over. Calls that wait return with ErrClosed.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	sessions := c.sessions

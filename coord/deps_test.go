@@ -15,8 +15,8 @@ func TestLinksNoServer(t *testing.T) {
 	}
 	const module = "github.com/coord-kv/coord/"
 	allowed := map[string]bool{
-		"coord": true, "coord/internal/dialing": true, "internal/frame": true, "internal/recipe": true, "op": true, "op/wire": true,
-		"watch": true, "fsm": true, "fsm/tree": true,
+		"coord": true, "coord/internal/dialing": true, "internal/frame": true, "internal/recipe": true, "op": true,
+		"op/wire": true, "watch": true, "fsm": true, "fsm/tree": true,
 	}
 	for _, pkg := range strings.Fields(string(out)) {
 		first, _, _ := strings.Cut(pkg, "/")

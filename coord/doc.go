@@ -1,5 +1,5 @@
-// Package coord is the Go client of coord, a coordination service: a small tree of nodes that a cluster keeps consistent,
-// with sessions, watches and transactions. docs/go-client.md is a tour.
+// Package coord is the Go client of coord, a coordination service: a small tree of nodes that a cluster keeps
+// consistent, with sessions, watches and transactions. docs/go-client.md is a tour.
 //
 // A [Client], made by [Dial], reads, writes and watches nodes. A [Session] does too, in its own name: it owns ephemeral
 // nodes, which go when it ends, and everything that it writes takes effect in order and at most once. Locks, elections
@@ -7,11 +7,11 @@
 //
 // # Guarantees
 //
-//   - A call returns when its answer is known, when its context ends, or when the Client or Session is closed or lost; nothing
-//     else ends it. Members that are down, an election, a lost connection are waited for and tried again.
-//   - Nothing is done twice. Reads, writes of a Session and writes with an [IdempotencyKey] are asked again until their answer is
-//     known. A Client's write without a key is not asked again once it was sent: if its answer is lost, its error is
-//     [ErrOutcomeUnknown].
+//   - A call returns when its answer is known, when its context ends, or when the Client or Session is closed or lost;
+//     nothing else ends it. Members that are down, an election, a lost connection are waited for and tried again.
+//   - Nothing is done twice. Reads, writes of a Session and writes with an [IdempotencyKey] are asked again until their
+//     answer is known. A Client's write without a key is not asked again once it was sent: if its answer is lost, its
+//     error is [ErrOutcomeUnknown].
 //   - Writes of a Session take effect in the order of the calls, as far as one call began after another had; what waits
 //     is sent without waiting for answers.
 //   - A watch yields every change after its position, once, in order, or ends with [ErrHistoryGone].
@@ -21,9 +21,9 @@
 //
 // # Errors
 //
-// Errors are compared with errors.Is and the sentinels, such as [ErrNoNode]. errors.As finds an *[Error], with a code and
-// what may have happened: an error whose Outcome is Refused or Decided changed nothing. [Hint] says what to do. The error
-// of a call whose context ended is both: an *Error, and the context's error.
+// Errors are compared with errors.Is and the sentinels, such as [ErrNoNode]. errors.As finds an *[Error], with a code
+// and what may have happened: an error whose Outcome is Refused or Decided changed nothing. [Hint] says what to do.
+// The error of a call whose context ended is both: an *Error, and the context's error.
 //
 // # Concurrency
 //

@@ -19,8 +19,8 @@ import (
 )
 
 // engine keeps one connection to the service, for a Client or for a Session, and moves what is under way from one
-// connection to the next. It has one goroutine as long as it lives, which connects and reads, and another one as long as
-// it is connected, which writes.
+// connection to the next. It has one goroutine as long as it lives, which connects and reads, and another one as long
+// as it is connected, which writes.
 type engine struct {
 	cfg  *config
 	life context.Context // ends with the engine; its cause says why

@@ -8,8 +8,8 @@ import (
 	"github.com/coord-kv/coord/op"
 )
 
-// Error is what every method returns when the service says no, or can't be asked. Look at its Code for what is wrong, and
-// at its Outcome for what may have happened: Refused, Decided or Unknown.
+// Error is what every method returns when the service says no, or can't be asked. Look at its Code for what is wrong,
+// and at its Outcome for what may have happened: Refused, Decided or Unknown.
 type Error = op.Error
 
 // Outcome says what may have happened to a request that was answered with an error.
@@ -51,8 +51,8 @@ var (
 // ErrClosed is the cause of everything that ends because its Client or Session was closed.
 var ErrClosed = errors.New("coord: closed")
 
-// interrupted is the error of a call whose wait ended before its answer came. It is both what it says of the request, an
-// *Error, and why the wait ended: the context's error, ErrClosed, or what ended the session.
+// interrupted is the error of a call whose wait ended before its answer came. It is both what it says of the request,
+// an *Error, and why the wait ended: the context's error, ErrClosed, or what ended the session.
 type interrupted struct {
 	what *Error
 	why  error
@@ -100,7 +100,7 @@ var hints = map[op.Code]string{
 	op.ChildrenOfEphemeral: "Put the node somewhere else: an ephemeral node can't have children.",
 	op.BadVersion:          "Read the node again, decide again, and write with IfMatch; Update does that.",
 	op.PreconditionFailed:  "Read again, decide again, and write with what was read.",
-	op.StaleToken:          "Stop the work that the token protects: somebody else may be doing it. Acquire the lock again first.",
+	op.StaleToken:          "Stop the work that the token protects: somebody else may be doing it now.",
 	op.SessionExpired:      "Open a new session and create its ephemeral nodes again.",
 	op.Superseded:          "Stop acting in this session: another connection has taken it over.",
 	op.HistoryGone:         "Watch anew with WithInitial, which begins with the state as it is.",
@@ -113,10 +113,11 @@ var hints = map[op.Code]string{
 	op.QuotaExceeded:       "Delete what is not needed any more, or raise the quota.",
 	op.NoSpace:             "Free disk space on the members; reads and deletions still work.",
 	op.SequenceExhausted:   "Delete the empty directory and create it again, which starts from 0.",
-	op.OutcomeUnknown:      "Read to see whether it happened; it may still happen. In a Session, or with IdempotencyKey, the client finds out by itself.",
-	op.Timeout:             "Give the context more time, and check that a majority of the members is up.",
-	op.NoLeader:            "Bring a majority of the members back; an election takes about a second.",
-	op.NoQuorum:            "Bring a majority of the members back; reads with Eventual still work.",
-	op.Unsupported:         "Use a member of a version that supports it.",
-	op.Internal:            "Look into the log of the member, and report it.",
+	op.OutcomeUnknown: "Read to see whether it happened; it may still happen. In a Session, or with IdempotencyKey, the " +
+		"client finds out by itself.",
+	op.Timeout:     "Give the context more time, and check that a majority of the members is up.",
+	op.NoLeader:    "Bring a majority of the members back; an election takes about a second.",
+	op.NoQuorum:    "Bring a majority of the members back; reads with Eventual still work.",
+	op.Unsupported: "Use a member of a version that supports it.",
+	op.Internal:    "Look into the log of the member, and report it.",
 }

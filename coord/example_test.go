@@ -264,7 +264,8 @@ func ExampleFenced() {
 	}
 
 	// A lock by hand, to show what its token is. The package lock does this, and waits its turn.
-	held, err := session.Create(ctx, "/locks/nightly/_c_1-lock-", nil, coord.Ephemeral(), coord.Sequence(), coord.Parents())
+	held, err := session.Create(ctx, "/locks/nightly/_c_1-lock-", nil,
+		coord.Ephemeral(), coord.Sequence(), coord.Parents())
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -47,8 +47,8 @@ func disturb(cluster *coordtest.Cluster, done chan struct{}) {
 	}
 }
 
-// Members are killed, paused and cut off. What a session writes takes effect once and in order, also where the answer was
-// lost; what a keyed request writes, once; and a watch sees all of it, in the order in which it happened.
+// Members are killed, paused and cut off. What a session writes takes effect once and in order, also where the answer
+// was lost; what a keyed request writes, once; and a watch sees all of it, in the order in which it happened.
 func TestFailover(t *testing.T) {
 	bubble(t, 3, func(t *testing.T, cluster *coordtest.Cluster) { testFailover(t, cluster, 200) })
 }
@@ -202,8 +202,8 @@ func TestWatchAcrossKills(t *testing.T) {
 	})
 }
 
-// A session is not lost while a majority is up, whatever happens to the member that it is connected to, and nothing else
-// than the loss of the majority takes it from its holder; that does after the timeout, not before.
+// A session is not lost while a majority is up, whatever happens to the member that it is connected to, and nothing
+// else than the loss of the majority takes it from its holder; that does after the timeout, not before.
 func TestMajorityLost(t *testing.T) {
 	bubble(t, 3, func(t *testing.T, cluster *coordtest.Cluster) {
 		c := cluster.Client(t)
@@ -228,7 +228,8 @@ func TestMajorityLost(t *testing.T) {
 	})
 }
 
-// Held up for less than its timeout a session goes on; for longer, it is lost on both sides, first on that of its holder.
+// Held up for less than its timeout a session goes on; for longer, it is lost on both sides, first on that of its
+// holder.
 func TestPauseSession(t *testing.T) {
 	bubble(t, 3, func(t *testing.T, cluster *coordtest.Cluster) {
 		c := cluster.Client(t)

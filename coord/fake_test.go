@@ -15,8 +15,8 @@ import (
 	"github.com/coord-kv/coord/op"
 )
 
-// service is a stand-in for a cluster: it admits sequenced requests as the state machine does, remembers what took effect,
-// and does to connections whatever its faults say. Its nodes are one list of the paths that were created.
+// service is a stand-in for a cluster: it admits sequenced requests as the state machine does, remembers what took
+// effect, and does to connections whatever its faults say. Its nodes are one list of the paths that were created.
 type service struct {
 	mu      sync.Mutex
 	rng     *rand.Rand
@@ -76,7 +76,9 @@ func (s *service) dial(_ context.Context, _ target, alive func()) (link, error) 
 	if s.down {
 		return nil, errDown
 	}
-	l := &fakeLink{s: s, alive: alive, toServer: make(chan []byte), toClient: make(chan []byte, 1024), gone: make(chan struct{})}
+	l := &fakeLink{
+		s: s, alive: alive, toServer: make(chan []byte), toClient: make(chan []byte, 1024), gone: make(chan struct{}),
+	}
 	s.conns[l] = true
 	go l.serve()
 	return l, nil

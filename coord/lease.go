@@ -5,8 +5,8 @@ import "time"
 // lease is what a session knows of its own life: the time until which it is proven to live. It reads no clock.
 //
 // A confirmation proves that the leader, after it had heard the sign of life, still led; the session then lives its
-// timeout, counted from some moment after the sign was sent. So it is safe for its timeout from the moment of sending, by
-// the local clock, less what that clock may lose against the leader's.
+// timeout, counted from some moment after the sign was sent. So it is safe for its timeout from the moment of
+// sending, by the local clock, less what that clock may lose against the leader's.
 type lease struct {
 	ttl   time.Duration
 	until time.Time

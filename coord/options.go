@@ -37,8 +37,8 @@ type config struct {
 // Option sets something of a Client.
 type Option func(*config)
 
-// WithEndpoints says where members are: "host", "host:port" or "http[s]://host[:port]", by default port 7070. A name may
-// stand for several addresses; it is resolved anew for each attempt. One member that can be reached is enough.
+// WithEndpoints says where members are: "host", "host:port" or "http[s]://host[:port]", by default port 7070. A name
+// may stand for several addresses; it is resolved anew for each attempt. One member that can be reached is enough.
 func WithEndpoints(endpoints ...string) Option {
 	return func(c *config) { c.endpoints = append(c.endpoints, endpoints...) }
 }
@@ -61,8 +61,8 @@ func WithBasicAuth(user, password string) Option {
 // WithToken sends a bearer token, for a proxy or a member that asks for one.
 func WithToken(token string) Option { return func(c *config) { c.header = "Bearer " + token } }
 
-// WithDialer sets what opens connections to members, instead of a net.Dialer: for proxies and for tests. It is given the
-// host and port of an endpoint as they were configured, and has to resolve names itself.
+// WithDialer sets what opens connections to members, instead of a net.Dialer: for proxies and for tests. It is given
+// the host and port of an endpoint as they were configured, and has to resolve names itself.
 func WithDialer(dial func(ctx context.Context, network, addr string) (net.Conn, error)) Option {
 	return func(c *config) { c.dialer = dial }
 }

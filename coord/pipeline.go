@@ -8,18 +8,18 @@ import (
 	"github.com/coord-kv/coord/op/wire"
 )
 
-// pipeline is what a client has under way at the service: requests and watches, from when somebody asks until they are
-// answered, over as many connections as it takes. It decides what is sent when, and what an answer or its absence means.
-// It has no goroutine, no lock, no clock and no connection; its engine has those.
+// pipeline is what a client has under way at the service: requests and watches, from when somebody asks until they
+// are answered, over as many connections as it takes. It decides what is sent when, and what an answer or its absence
+// means. It has no goroutine, no lock, no clock and no connection; its engine has those.
 //
-// The requests of a session are ordered: each write has a number, the state machine admits them in that order alone, and
-// keeps each answer until it is acknowledged. So all that were not answered are asked again under their numbers on the
-// next connection, and are done once. Others are asked again if they can't do harm: reads, writes with a key, and what
-// was not sent yet. A write without number and key whose connection breaks has an unknown outcome.
+// The requests of a session are ordered: each write has a number, the state machine admits them in that order alone,
+// and keeps each answer until it is acknowledged. So all that were not answered are asked again under their numbers
+// on the next connection, and are done once. Others are asked again if they can't do harm: reads, writes with a key,
+// and what was not sent yet. A write without number and key whose connection breaks has an unknown outcome.
 //
-// A refusal consumes no number. What was sent behind the refused request is refused with it, so the numbers are given out
-// anew from there, but not before everything behind it has been answered: else one of the old requests could be admitted
-// under a number that has been given to a new one.
+// A refusal consumes no number. What was sent behind the refused request is refused with it, so the numbers are given
+// out anew from there, but not before everything behind it has been answered: else one of the old requests could be
+// admitted under a number that has been given to a new one.
 type pipeline struct {
 	session bool // writes without a key are ordered
 	lastID  uint64
@@ -209,7 +209,7 @@ func (p *pipeline) reply(f *frame.Reply) verdict {
 	switch {
 	case c.ordered:
 		return p.replyOrdered(c, f)
-	case err != nil && err.Outcome == op.Refused && transient(err.Code), err != nil && c.read != nil && transient(err.Code):
+	case err != nil && transient(err.Code) && (err.Outcome == op.Refused || c.read != nil):
 		c.id, c.tried = 0, c.tried && c.key != "" // an earlier attempt with the key may have been done
 		p.free = append(p.free, c)
 		return again(err)
@@ -275,8 +275,8 @@ func (p *pipeline) settle() verdict {
 	return fine
 }
 
-// rejectFrom answers those from ordered[from] on that were refused for good. The others, which were refused with them or
-// have surely not been done, get new numbers when they are sent.
+// rejectFrom answers those from ordered[from] on that were refused for good. The others, which were refused with them
+// or have surely not been done, get new numbers when they are sent.
 func (p *pipeline) rejectFrom(from int) {
 	keep := p.ordered[:from:from]
 	for _, c := range p.ordered[from:] {
@@ -298,7 +298,8 @@ func behind(c op.Code) bool { return c == op.OutOfOrder || c == op.Superseded }
 // transient reports whether a request that was refused with that code may be asked again as it is.
 func transient(c op.Code) bool {
 	switch c {
-	case op.Overloaded, op.RateLimited, op.NoLeader, op.NoQuorum, op.Starting, op.Draining, op.Timeout, op.ReconfigInProgress:
+	case op.Overloaded, op.RateLimited, op.NoLeader, op.NoQuorum, op.Starting, op.Draining, op.Timeout,
+		op.ReconfigInProgress:
 		return true
 	}
 	return false

@@ -12,9 +12,9 @@ import (
 	"github.com/coord-kv/coord/watch"
 )
 
-// Session is a session, and a way to the service in its name: ephemeral nodes that it creates go when it ends, and what it
-// writes takes effect in the order of the calls, each at most once, whatever happens to connections and members. It is
-// kept alive by a connection of its own, and is safe for concurrent use.
+// Session is a session, and a way to the service in its name: ephemeral nodes that it creates go when it ends, and
+// what it writes takes effect in the order of the calls, each at most once, whatever happens to connections and
+// members. It is kept alive by a connection of its own, and is safe for concurrent use.
 type Session struct{ tree }
 
 func newSession(ctx context.Context, cfg *config, opts []SessionOption) *Session {
@@ -45,17 +45,17 @@ func (s *Session) TTL() time.Duration {
 	return s.e.lease.ttl
 }
 
-// Context returns a context that ends when the session is closed, has ended, or can't be proven alive any more, by the local
-// monotonic clock. Its cause says which: ErrClosed, or an *Error with ErrSessionExpired. Work that needs the session, such
-// as being the holder of a lock, belongs under this context.
+// Context returns a context that ends when the session is closed, has ended, or can't be proven alive any more, by
+// the local monotonic clock. Its cause says which: ErrClosed, or an *Error with ErrSessionExpired. Work that needs
+// the session, such as being the holder of a lock, belongs under this context.
 //
-// A process that is stopped, and continued after the session has expired, may run for a moment before it notices; and a
-// machine that sleeps may stop its monotonic clock. So a context alone protects no resource from two holders: writes that
-// are Fenced do.
+// A process that is stopped, and continued after the session has expired, may run for a moment before it notices; and
+// a machine that sleeps may stop its monotonic clock. So a context alone protects no resource from two holders:
+// writes that are Fenced do.
 func (s *Session) Context() context.Context { return s.e.life }
 
-// ValidUntil returns the time until which the session is known to live, however few of its messages get through. It has a
-// monotonic reading, so time.Until and comparisons with time.Now don't depend on the wall clock.
+// ValidUntil returns the time until which the session is known to live, however few of its messages get through. It
+// has a monotonic reading, so time.Until and comparisons with time.Now don't depend on the wall clock.
 func (s *Session) ValidUntil() time.Time {
 	s.e.mu.Lock()
 	defer s.e.mu.Unlock()
@@ -69,20 +69,21 @@ func (s *Session) State() State {
 	return s.e.stateLocked()
 }
 
-// States returns a channel of changes of the session's phase, always the same one. Who receives late gets the latest; who
-// doesn't receive holds up nothing. It is closed after Lost.
+// States returns a channel of changes of the session's phase, always the same one. Who receives late gets the latest;
+// who doesn't receive holds up nothing. It is closed after Lost.
 func (s *Session) States() <-chan State { return s.e.states }
 
-// Close ends the session, so that its ephemeral nodes go at once, after what was asked for before has been answered. If
-// ctx ends first, the session is left to expire, and the error says so. In any case nothing of it runs any more afterwards.
+// Close ends the session, so that its ephemeral nodes go at once, after what was asked for before has been answered.
+// If ctx ends first, the session is left to expire, and the error says so. In any case nothing of it runs any more
+// afterwards.
 func (s *Session) Close(ctx context.Context) error {
 	err := s.e.leave(ctx)
 	s.e.close()
 	return err
 }
 
-// Conn returns the session as the recipes below this package use it: operations of the package op, as they are. Programs
-// are better off with the methods of Session.
+// Conn returns the session as the recipes below this package use it: operations of the package op, as they are.
+// Programs are better off with the methods of Session.
 func (s *Session) Conn() recipe.Conn { return conn{s} }
 
 type conn struct{ s *Session }

@@ -11,8 +11,8 @@ import (
 	"github.com/coord-kv/coord/op"
 )
 
-// A cut connection suspends the session; it is known to live until its timeout, less a hundredth, has passed since the last
-// confirmed sign of life was sent. At that moment, and not before, it is given up.
+// A cut connection suspends the session; it is known to live until its timeout, less a hundredth, has passed since
+// the last confirmed sign of life was sent. At that moment, and not before, it is given up.
 func TestSessionLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newService(1)

@@ -9,9 +9,9 @@ import (
 	"github.com/coord-kv/coord/watch"
 )
 
-// subscription is one watch, over all the connections that it takes. What arrives is buffered for its one reader. When the
-// buffer is full, the watch is ended at the server and begun anew, at the position reached, once the reader has emptied
-// the buffer: a slow reader holds up neither the connection nor other watches, and costs bounded memory.
+// subscription is one watch, over all the connections that it takes. What arrives is buffered for its one reader.
+// When the buffer is full, the watch is ended at the server and begun anew, at the position reached, once the reader
+// has emptied the buffer: a slow reader holds up neither the connection nor other watches, and costs bounded memory.
 type subscription struct {
 	e *engine
 
@@ -96,8 +96,8 @@ func (s *subscription) events(f *frame.Events) (full bool) {
 	return s.bytes > bufferBytes
 }
 
-// bookmark takes a position. If the last item is a position too, it is moved on, so that a reader that doesn't read costs
-// nothing.
+// bookmark takes a position. If the last item is a position too, it is moved on, so that a reader that doesn't read
+// costs nothing.
 func (s *subscription) bookmark(pos op.Zxid) {
 	s.pos = pos
 	if n := len(s.items); n > 0 && s.items[n-1].events == nil && !s.items[n-1].state {

@@ -34,9 +34,9 @@ func (t tree) Exists(ctx context.Context, path string, opts ...ReadOption) (*Sta
 // pageNodes is how many nodes one page of a listing has at most.
 const pageNodes = 1000
 
-// Children lists the children of a node in byte order of their names, with data and stats unless NamesOnly is given. Pages
-// are fetched as they are needed; each is read from one state, and later ones perhaps from a later one. An error is the
-// last thing that it yields.
+// Children lists the children of a node in byte order of their names, with data and stats unless NamesOnly is given.
+// Pages are fetched as they are needed; each is read from one state, and later ones perhaps from a later one. An
+// error is the last thing that it yields.
 func (t tree) Children(ctx context.Context, path string, opts ...ReadOption) iter.Seq2[*Node, error] {
 	r := readingOf(opts)
 	return t.pages(ctx, r, func(after string) op.Op {
@@ -111,13 +111,15 @@ func (t tree) Create(ctx context.Context, path string, data []byte, opts ...Crea
 	create := w.create
 	create.Path, create.Data = path, data
 	if create.Kind == op.Ephemeral && t.e.open == nil {
-		return nil, &Error{Code: op.BadRequest, Path: path, Detail: "an ephemeral node belongs to a session: create it through a Session"}
+		return nil, &Error{Code: op.BadRequest, Path: path, Detail: needsSession}
 	}
 	return t.written(ctx, &create, &w, data)
 }
 
-// Set replaces the data of a node and returns the node. The error is ErrNoNode if there is none, ErrBadVersion if a condition
-// does not hold; then its Stat says how the node is.
+const needsSession = "an ephemeral node belongs to a session: create it through a Session"
+
+// Set replaces the data of a node and returns the node. The error is ErrNoNode if there is none, ErrBadVersion if a
+// condition does not hold; then its Stat says how the node is.
 func (t tree) Set(ctx context.Context, path string, data []byte, opts ...WriteOption) (*Node, error) {
 	w := writingOf(opts)
 	return t.written(ctx, &op.Set{Path: path, Data: data, If: w.cond}, w, data)
@@ -136,19 +138,21 @@ func (t tree) written(ctx context.Context, o op.Op, w *writing, data []byte) (*N
 	return n, nil
 }
 
-// Delete removes a node, with Recursive everything below it too. The error is ErrNoNode if there is none, ErrNotEmpty if
-// it has children.
+// Delete removes a node, with Recursive everything below it too. The error is ErrNoNode if there is none, ErrNotEmpty
+// if it has children.
 func (t tree) Delete(ctx context.Context, path string, opts ...WriteOption) error {
 	w := writingOf(opts)
 	_, err := t.write(ctx, &op.Delete{Path: path, If: w.cond, Recursive: w.recursive}, w)
 	return err
 }
 
-// Update reads a node, has f make new data of it, and sets them if the node is still as it was; otherwise it begins again,
-// until ctx ends. f may be called several times and should do nothing else. Its error ends the update and is returned. When the
-// outcome of a write is unknown, which in a Session it never is while the session lives, that is returned: to begin again
-// could apply f twice.
-func (t tree) Update(ctx context.Context, path string, f func(*Node) ([]byte, error), opts ...AnyWriteOption) (*Node, error) {
+// Update reads a node, has f make new data of it, and sets them if the node is still as it was; otherwise it begins
+// again, until ctx ends. f may be called several times and should do nothing else. Its error ends the update and is
+// returned. When the outcome of a write is unknown, which in a Session it never is while the session lives, that is
+// returned: to begin again could apply f twice.
+func (t tree) Update(
+	ctx context.Context, path string, f func(*Node) ([]byte, error), opts ...AnyWriteOption,
+) (*Node, error) {
 	for failures := 1; ; failures++ {
 		n, err := t.Get(ctx, path)
 		if err != nil {
@@ -203,19 +207,21 @@ func (t tree) write(ctx context.Context, o op.Op, w *writing) (*op.Result, error
 		return nil, a.err
 	}
 	if len(a.result.Results) != 1 {
-		return nil, &Error{Code: op.Internal, Outcome: Unknown, Path: pathOf(o), Detail: "a member answered one operation by several results"}
+		const what = "a member answered one operation by several results"
+		return nil, &Error{Code: op.Internal, Outcome: Unknown, Path: pathOf(o), Detail: what}
 	}
 	return &a.result.Results[0], nil
 }
 
-// Zxid returns the newest position that an answer or an event has shown: hand it to another process, which reads AtLeast
-// it, and what that one sees is not older than what this one has seen.
+// Zxid returns the newest position that an answer or an event has shown: hand it to another process, which reads
+// AtLeast it, and what that one sees is not older than what this one has seen.
 func (t tree) Zxid() Zxid { return t.e.position() }
 
-// Watch yields the changes of a node after the watch began: each once, in order, none left out, over as many connections
-// and members as it takes. WithChildren and Recursive watch more than the node itself, which need not exist. It ends when the
-// loop ends, or with an error: the context's; ErrHistoryGone if changes may have been missed, whose Oldest is the oldest
-// position that a watch can begin at; or why the Client or the session has ended. Data in events is the receiver's.
+// Watch yields the changes of a node after the watch began: each once, in order, none left out, over as many
+// connections and members as it takes. WithChildren and Recursive watch more than the node itself, which need not
+// exist. It ends when the loop ends, or with an error: the context's; ErrHistoryGone if changes may have been missed,
+// whose Oldest is the oldest position that a watch can begin at; or why the Client or the session has ended. Data in
+// events is the receiver's.
 //
 // A loop that is slow holds up nothing else: what it has not taken is fetched again later.
 func (t tree) Watch(ctx context.Context, path string, opts ...WatchOption) iter.Seq2[Event, error] {

@@ -6,8 +6,8 @@ import (
 	"github.com/coord-kv/coord/op"
 )
 
-// Txn collects operations that are done together, at one zxid, or not at all. Its methods return it, so that calls chain. It
-// is used once, by one goroutine.
+// Txn collects operations that are done together, at one zxid, or not at all. Its methods return it, so that calls
+// chain. It is used once, by one goroutine.
 type Txn struct {
 	t    tree
 	txn  op.Txn
@@ -89,8 +89,8 @@ func (x *Txn) Delete(path string, opts ...WriteOption) *Txn {
 // Get adds the reading of a node, as the operations before it have left it.
 func (x *Txn) Get(path string) *Txn { return x.add(&op.Get{Path: path}) }
 
-// Else says that the operations that follow are done if one of the checks does not hold. With no Else such a transaction
-// fails with the error of the check.
+// Else says that the operations that follow are done if one of the checks does not hold. With no Else such a
+// transaction fails with the error of the check.
 func (x *Txn) Else() *Txn {
 	x.list = &x.txn.Else
 	return x
@@ -114,7 +114,7 @@ func (x *Txn) guard(w *writing) {
 		x.key = w.key
 	}
 	if w.create.Kind == op.Ephemeral && x.t.e.open == nil {
-		x.err = op.Errorf(op.BadRequest, "an ephemeral node belongs to a session: use the Txn of a Session")
+		x.err = op.Errorf(op.BadRequest, needsSession)
 	}
 }
 

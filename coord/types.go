@@ -48,8 +48,8 @@ const (
 	ACLChanged EventType = EventType(op.ACLChanged)
 	// Present: the node was there when the watch began. Only with WithInitial.
 	Present EventType = 16
-	// Bookmark: everything up to Zxid has come. It is not about a node. With WithInitial one stands behind the last Present,
-	// with WithBookmarks they come now and then while nothing matches.
+	// Bookmark: everything up to Zxid has come. It is not about a node. With WithInitial one stands behind the last
+	// Present, with WithBookmarks they come now and then while nothing matches.
 	Bookmark EventType = 17
 )
 
@@ -75,8 +75,8 @@ type Event struct {
 	Version int32    // the data version after the change; of a deleted node its last
 	Data    []byte   // of a node created, changed or present, if HasData
 	HasData bool     // if not, the node has changed again meanwhile, which is an event of its own, or it is large: read it
-	// More says that further events of the same transaction follow. A watch resumes after whole transactions, so a position
-	// to resume Since is the Zxid of an event without More.
+	// More says that further events of the same transaction follow. A watch resumes after whole transactions, so a
+	// position to resume Since is the Zxid of an event without More.
 	More bool
 }
 
@@ -88,8 +88,8 @@ func (e Event) String() string {
 	return fmt.Sprintf("%d %s %s", e.Zxid, e.Type, e.Path)
 }
 
-// Token proves that a lock is held or that somebody leads: a number that only grows with each new holder. A write that is
-// Fenced with it is refused by the state machine once it is stale.
+// Token proves that a lock is held or that somebody leads: a number that only grows with each new holder. A write
+// that is Fenced with it is refused by the state machine once it is stale.
 type Token struct {
 	Dir  string // of the lock or the election, such as /locks/nightly
 	Zxid Zxid   // the czxid of the holder's node, or the zxid at which the term began
@@ -139,7 +139,8 @@ type Phase uint8
 const (
 	// Connected: a member serves the session, and its life is confirmed now and then.
 	Connected Phase = iota
-	// Suspended: nothing was confirmed for a while, or there is no connection. The session lives until State.Until at least.
+	// Suspended: nothing was confirmed for a while, or there is no connection. The session lives until State.Until at
+	// least.
 	Suspended
 	// Lost: the session has ended, or can't be proven alive any more. It never comes back.
 	Lost

@@ -156,8 +156,8 @@ func (c *Cluster) Partition(i int) { c.net.change(func() { c.net.cutOff[i] = tru
 // Heal ends every Partition.
 func (c *Cluster) Heal() { c.net.change(func() { clear(c.net.cutOff) }) }
 
-// PauseSession lets nothing pass between the session of that id and the members, as if its client's machine stood still:
-// the session is suspended, and expires if that lasts. The client must have the cluster's Dialer.
+// PauseSession lets nothing pass between the session of that id and the members, as if its client's machine stood
+// still: the session is suspended, and expires if that lasts. The client must have the cluster's Dialer.
 func (c *Cluster) PauseSession(id string) { c.net.change(func() { c.net.stopped[id] = true }) }
 
 // ResumeSession ends PauseSession.

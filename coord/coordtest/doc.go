@@ -1,5 +1,5 @@
-// Package coordtest runs a cluster of coord in the process of a test, so that a program can be tested against members that
-// are killed, paused and cut off, and sessions that are held up or expire.
+// Package coordtest runs a cluster of coord in the process of a test, so that a program can be tested against members
+// that are killed, paused and cut off, and sessions that are held up or expire.
 //
 //	func TestWorker(t *testing.T) {
 //		cluster := coordtest.Start(t, 3)
@@ -9,8 +9,8 @@
 //		// ... and see that the program goes on
 //	}
 //
-// The members are real ones: the same code as in the program coord, over loopback sockets, with a disk that is in memory and
-// survives Kill. A cluster starts in a fraction of a second.
+// The members are real ones: the same code as in the program coord, over loopback sockets, with a disk that is in
+// memory and survives Kill. A cluster starts in a fraction of a second.
 //
 // # Virtual time
 //
@@ -20,6 +20,6 @@
 //
 // # What hurts
 //
-// Pause stands for a machine that stands still as others see it; its goroutines go on. A member needs a few megabytes of
-// memory. Everything in the process counts together, so figures of speed say little.
+// Pause stands for a machine that stands still as others see it; its goroutines go on. A member needs a few megabytes
+// of memory. Everything in the process counts together, so figures of speed say little.
 package coordtest

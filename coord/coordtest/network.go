@@ -65,8 +65,8 @@ func (n *network) watch(e ends) (bool, <-chan struct{}) {
 	return !between && !n.paused[e.from] && !n.paused[e.to] && !n.stopped[session], n.changed
 }
 
-// port is an address that a member listens on. The listener outlives the member, so that nobody else can take the address
-// while the member is down.
+// port is an address that a member listens on. The listener outlives the member, so that nobody else can take the
+// address while the member is down.
 type port struct {
 	n      *network
 	owner  int
