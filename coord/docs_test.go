@@ -6,19 +6,23 @@ import (
 	"testing"
 )
 
-// Every block of Go in docs/go-client.md stands in the examples, line by line.
+// Every block of Go in the documentation of the client stands in the examples, line by line.
 func TestTour(t *testing.T) {
-	page, err := os.ReadFile("../docs/go-client.md")
-	if err != nil {
-		t.Fatal(err)
+	page := ""
+	for _, name := range []string{"../README.md", "../docs/go-client.md"} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		page += string(text)
 	}
 	examples, err := os.ReadFile("example_test.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	blocks := strings.Split(string(page), "\n```go\n")[1:]
+	blocks := strings.Split(page, "\n```go\n")[1:]
 	if len(blocks) < 10 {
-		t.Errorf("the page has %d blocks of Go", len(blocks))
+		t.Errorf("the pages have %d blocks of Go", len(blocks))
 	}
 	for _, b := range blocks {
 		code, _, _ := strings.Cut(b, "```")

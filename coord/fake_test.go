@@ -41,10 +41,9 @@ type service struct {
 }
 
 type fakeWatch struct {
-	l       *fakeLink
-	id      uint64
-	pos     op.Zxid
-	initial bool
+	l   *fakeLink
+	id  uint64
+	pos op.Zxid
 }
 
 func newService(seed uint64) *service {
