@@ -400,6 +400,7 @@ func (e *engine) handle(f frame.Frame) error {
 		e.seen = max(e.seen, f.Info.Zxid)
 		if f.Result != nil {
 			e.seen = max(e.seen, f.Result.Zxid)
+			e.forgetPosition(f.Result.Err)
 		}
 		return e.follow(e.p.reply(f), f.Result)
 	case *frame.Pong:
@@ -419,6 +420,13 @@ func (e *engine) handle(f frame.Frame) error {
 		return e.watchFrame(f)
 	}
 	return nil
+}
+
+// forgetPosition forgets what was seen before the cluster was restored from a backup, once that has been told.
+func (e *engine) forgetPosition(err *op.Error) {
+	if err != nil && err.Code == op.ClusterChanged {
+		e.seen = 0
+	}
 }
 
 func (e *engine) follow(v verdict, r *op.Result) error {

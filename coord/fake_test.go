@@ -186,7 +186,14 @@ func (s *service) handle(l *fakeLink, f frame.Frame) {
 	case *frame.Ping:
 		l.send(&frame.Pong{ID: f.ID, TTL: s.ttl})
 	case *frame.Bye:
-		s.ended = true
+		if s.chance(5 * s.cutBefore) {
+			l.close()
+			return
+		}
+		if s.ended = true; s.chance(5 * s.cutAfter) {
+			l.close()
+			return
+		}
 		l.send(&frame.Reply{ID: f.ID, Result: &op.Result{}})
 	}
 }

@@ -5,7 +5,6 @@ import (
 
 	"github.com/coord-kv/coord/internal/frame"
 	"github.com/coord-kv/coord/op"
-	"github.com/coord-kv/coord/op/wire"
 )
 
 // pipeline is what a client has under way at the service: requests and watches, from when somebody asks until they
@@ -91,18 +90,17 @@ func (p *pipeline) add(c *call) {
 }
 
 // abandon says that nobody waits for c any more, and returns whether it may have been done or may be yet. An ordered
-// request that is under way goes on, with data of its own, since its number must not be left out.
+// request that is under way is kept until it is answered: as long as it may be admitted, no other may get its number.
+// It is never sent again, so its caller may change its data.
 func (p *pipeline) abandon(c *call) (unknown bool) {
 	unknown = c.tried && c.read == nil && c.refusal == nil
 	if i := slices.Index(p.ordered, c); i >= 0 && i < p.sent {
-		c.orphan, c.o = true, cloneOp(c.o)
+		c.orphan = true
 		return unknown
 	}
 	p.forget(c)
 	return unknown
 }
-
-func cloneOp(o op.Op) op.Op { return op.DecodeOp(wire.NewReader(op.AppendOp(nil, o))) }
 
 // forget takes a call that isn't an ordered one under way out of everything.
 func (p *pipeline) forget(c *call) {
