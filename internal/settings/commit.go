@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -91,35 +92,71 @@ func (s *Settings) Rollback(ctx context.Context, app string, number int64, x Cha
 }
 
 func (s *Settings) tryCommit(ctx context.Context, dir string, x Change) (Committed, error) {
-	c, err := s.read(ctx, dir, op.ReadOptions{Level: op.Linearizable})
+	p, err := s.newPlan(ctx, dir, x)
+	if no, ok := errors.AsType[*refusal](err); ok {
+		return s.refuse(ctx, no)
+	}
 	if err != nil {
 		return Committed{}, err
 	}
-	if err := c.meets(dir, x.If); err != nil {
-		return Committed{}, err
-	}
-	p := &plan{dir: dir, now: c, values: maps.Clone(c.Values)}
-	if err := p.change(x); err != nil {
-		return Committed{}, err
-	}
-	if len(p.ops) == 0 && c.Number > 0 {
-		return Committed{c.Version, c.Node, c.Zxid}, nil
-	}
-	if err := p.fits(); err != nil {
-		return Committed{}, err
-	}
-	if p.acl, err = s.aclOf(ctx, c, dir); err != nil {
-		return Committed{}, err
-	}
-	if p.kept, err = s.kept(ctx, dir, op.ReadOptions{Level: op.Eventual, MinZxid: c.Zxid}); err != nil {
-		return Committed{}, err
+	if len(p.ops) == 0 && p.now.Number > 0 {
+		return s.do(ctx, []op.Op{&op.Check{Path: dir, If: p.now.cond()}}, dir)
 	}
 	return s.carryOut(ctx, p, x)
 }
 
+// newPlan reads what the change is to be made to, and plans it. The error may be a *refusal.
+func (s *Settings) newPlan(ctx context.Context, dir string, x Change) (*plan, error) {
+	c, err := s.read(ctx, dir, op.ReadOptions{Level: op.Linearizable})
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{dir: dir, now: c, values: maps.Clone(c.Values)}
+	if no := cmp.Or(c.meets(dir, x.If), p.change(x), p.fits()); no != nil {
+		return nil, &refusal{no}
+	}
+	if p.acl, err = s.aclOf(ctx, c, dir); err != nil {
+		return nil, err
+	}
+	p.kept, err = s.kept(ctx, dir, op.ReadOptions{Level: op.Eventual, MinZxid: c.Zxid})
+	return p, err
+}
+
+// refusal is the error of a change that can't be made to what was read.
+type refusal struct{ error }
+
+// refuse has the state machine say no too, by a check of the root that never holds. What was read may be what the same
+// request has led to when it was sent before: then its answers of then are the answers, and only who keeps them knows that.
+func (s *Settings) refuse(ctx context.Context, no *refusal) (Committed, error) {
+	never := &op.Check{Path: op.Root, If: op.Cond{Absent: true}}
+	c, err := s.do(ctx, []op.Op{never}, op.Root)
+	moved, _ := errors.AsType[*movedError](err)
+	if moved != nil && isAbout(moved.error, op.Root) || isAbout(err, op.Root) {
+		return c, no.error
+	}
+	return c, err
+}
+
+func isAbout(err error, path string) bool {
+	e, ok := errors.AsType[*op.Error](err)
+	return ok && e.Outcome == op.Decided && e.Path == path
+}
+
+// do does ops and reads the version that the application at dir is at then, in one transaction. The answer is made of that
+// reading alone, because a request that is repeated is answered as it was the first time.
+func (s *Settings) do(ctx context.Context, ops []op.Op, dir string) (Committed, error) {
+	res, err := s.conn.Do(ctx, &op.Txn{Then: append(ops, &op.Get{Path: dir})})
+	if err != nil {
+		return Committed{}, stale(err)
+	}
+	done := res.Results[len(res.Results)-1]
+	v, _ := parseRecord(done.Data, done.Stat.Mtime)
+	return Committed{v, *done.Stat, res.Zxid}, nil
+}
+
 // meets checks the caller's condition. That it still holds when the transaction is decided follows from the condition of
 // the transaction itself.
-func (c *current) meets(dir string, cond *op.Cond) error {
+func (c *current) meets(dir string, cond *op.Cond) *op.Error {
 	if cond == nil {
 		return nil
 	}
@@ -156,11 +193,11 @@ func (s *Settings) aclOf(ctx context.Context, c *current, dir string) ([]op.ACL,
 	}
 	masked := func(a op.ACL) bool { return a.Scheme == "digest" && strings.HasSuffix(a.ID, ":x") }
 	if slices.ContainsFunc(res.ACL, masked) {
-		return nil, &op.Error{
+		return nil, &refusal{&op.Error{
 			Code: op.Denied, Outcome: op.Refused, Path: dir,
 			Detail: "a commit gives new nodes the access control list of " + dir +
 				", and to see that takes the permission to administer it",
-		}
+		}}
 	}
 	return res.ACL, nil
 }
@@ -177,7 +214,7 @@ type plan struct {
 }
 
 // change plans the operations on the keys, in their order.
-func (p *plan) change(x Change) error {
+func (p *plan) change(x Change) *op.Error {
 	want := make(map[string]*string, len(x.Values))
 	maps.Copy(want, x.Values)
 	if x.Replace {
@@ -219,7 +256,7 @@ func (p *plan) put(key string, value *string) {
 	}
 }
 
-func (p *plan) fits() error {
+func (p *plan) fits() *op.Error {
 	if n := len(p.values); n > MaxKeys {
 		return &op.Error{Code: op.TooLarge, Path: p.dir, Limit: MaxKeys, Have: int64(n)}
 	}
@@ -233,8 +270,7 @@ func (p *plan) fits() error {
 	return nil
 }
 
-// carryOut writes the new version. What is deleted comes first, so that a quota has room for what is added. The last
-// operation reads what the answer needs, because a repeated request is answered as it was the first time.
+// carryOut writes the new version. What is deleted comes first, so that a quota has room for what is added.
 func (s *Settings) carryOut(ctx context.Context, p *plan, x Change) (Committed, error) {
 	values := encode(p.values)
 	rec := record{
@@ -252,13 +288,7 @@ func (s *Settings) carryOut(ctx context.Context, p *plan, x Change) (Committed, 
 	path := versionPath(p.dir, rec.Version)
 	ops = append(ops, &op.Create{Path: path, Data: encode(rec)}, &op.Create{Path: op.Join(path, valuesName), Data: values})
 	p.guard(ops)
-	res, err := s.conn.Do(ctx, &op.Txn{Then: append(ops, &op.Get{Path: p.dir})})
-	if err != nil {
-		return Committed{}, stale(err)
-	}
-	done := res.Results[len(res.Results)-1]
-	v, _ := parseRecord(done.Data, done.Stat.Mtime)
-	return Committed{v, *done.Stat, res.Zxid}, nil
+	return s.do(ctx, ops, p.dir)
 }
 
 // app writes the application's node, on which all commits meet.
@@ -266,8 +296,11 @@ func (p *plan) app(data []byte) op.Op {
 	if p.now.Node.Czxid == 0 {
 		return &op.Create{Path: p.dir, Data: data, Parents: true}
 	}
-	return &op.Set{Path: p.dir, Data: data, If: op.Cond{Version: p.now.Node.Version, Mzxid: p.now.Node.Mzxid}}
+	return &op.Set{Path: p.dir, Data: data, If: p.now.cond()}
 }
+
+// cond holds as long as nobody else has committed.
+func (c *current) cond() op.Cond { return op.Cond{Version: c.Node.Version, Mzxid: c.Node.Mzxid} }
 
 // forget deletes the oldest versions, so that with one more of so many bytes there are no more than are kept.
 func (p *plan) forget(bytes int64) []op.Op {
