@@ -52,7 +52,8 @@ type engine struct {
 
 	// Of a session.
 	session op.SessionID
-	nonce   uint64 // of the attachment under way; kept until it is answered, so that a late answer is of the same one
+	nonce   uint64    // of the attachment under way; kept until it is answered, so that a late answer is of the same one
+	nonced  time.Time // when it was first sent
 	lease   lease
 	expiry  *time.Timer
 	phase   Phase
@@ -258,7 +259,7 @@ func (e *engine) greeting() *frame.Hello {
 	switch {
 	case e.session != 0:
 		if e.nonce == 0 {
-			e.nonce = newNonce()
+			e.nonce, e.nonced = newNonce(), time.Now()
 		}
 		h.Resume = &frame.Resume{Session: e.session, Secret: e.open.Secret, Nonce: e.nonce}
 	case e.open != nil:
@@ -311,12 +312,16 @@ func (e *engine) attach(l link, t target, w *frame.Welcome, sent time.Time) {
 	}
 	e.link, e.hello, e.probed, e.pinged, e.leaving, e.held = l, sent, sent, sent, time.Time{}, time.Time{}
 	e.failed = t.addr // where not to begin when it breaks
+	proven := sent
+	if e.nonce != 0 {
+		proven = e.nonced // the attachment may have been decided long before it was answered
+	}
 	e.nonce = 0
 	e.seen = max(e.seen, w.Zxid)
 	e.p.attached(w)
 	if e.open != nil {
 		e.session = w.Session
-		e.lease.begun(sent, w.TTL)
+		e.lease.begun(proven, w.TTL)
 		e.watchExpiry()
 		e.tellPhase()
 	}

@@ -149,8 +149,9 @@ func (l *fakeLink) serve() {
 	}
 }
 
+// send delivers a frame, unless the connection is broken: after one that was not delivered comes no other.
 func (l *fakeLink) send(f frame.Frame) {
-	if l.s.silent {
+	if l.s.silent || l.isGone() {
 		return
 	}
 	select {
@@ -159,13 +160,20 @@ func (l *fakeLink) send(f frame.Frame) {
 	}
 }
 
+func (l *fakeLink) isGone() bool {
+	select {
+	case <-l.gone:
+		return true
+	default:
+		return false
+	}
+}
+
 func (s *service) chance(percent int) bool { return s.rng.IntN(100) < percent }
 
 func (s *service) handle(l *fakeLink, f frame.Frame) {
-	select {
-	case <-l.gone:
+	if l.isGone() {
 		return
-	default:
 	}
 	switch f := f.(type) {
 	case *frame.Hello:
