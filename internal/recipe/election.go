@@ -89,7 +89,7 @@ func (e *Election) Campaign(ctx context.Context) (*Term, error) {
 }
 
 func (e *Election) campaign(ctx context.Context) (*Term, error) {
-	if err := ctx.Err(); err != nil {
+	if err := ctx.Err(); errors.Is(err, context.Canceled) {
 		return nil, e.occupied(err)
 	}
 	p, err := e.stand(nil)
@@ -260,6 +260,9 @@ func (e *Election) occupied(cause error) error {
 	i, _ := InspectElection(e.conn.Context(), e.conn, e.c.Name)
 	if i != nil {
 		err.Info = &i.Info
+		for n := range i.Holders {
+			i.Holders[n].Token = i.Leader.Token // it is the term that counts
+		}
 	}
 	err.Err.Detail = err.Info.heldBy(e.dir) + "; gave up waiting: " + cause.Error()
 	return err
@@ -285,6 +288,26 @@ func (t *Term) Lost(ctx context.Context) error {
 		err = notHeld(t.line.dir, t.Token)
 	}
 	return err
+}
+
+// InTerm returns the term of an election that the session leads, as a program asks for it that has kept only the
+// session. The error is a not_holder.
+func InTerm(ctx context.Context, c Conn, name string) (*Term, error) {
+	i, err := InspectElection(ctx, c, name)
+	if err != nil && !errors.Is(err, &op.Error{Code: op.NoLock}) {
+		return nil, err
+	}
+	if err != nil || i.Leader.Token == 0 || len(i.Holders) == 0 || i.Holders[0].Session != c.Session() {
+		return nil, &op.Error{
+			Code: op.NotHolder, Outcome: op.Decided, Detail: fmt.Sprintf("%s doesn't lead %s", c.Session(), name),
+		}
+	}
+	record, err := recordOf(ctx, c, i.Dir, i.Leader.Token)
+	h := i.Holders[0]
+	l := line{conn: c, dir: i.Dir}
+	return &Term{
+		Name: name, Token: i.Leader.Token, Path: h.Path, ID: h.Owner, line: l, czxid: h.Token, record: record,
+	}, err
 }
 
 // Leader is who leads. Its zero value, but for Zxid, stands for nobody.
@@ -336,14 +359,22 @@ type Observer struct {
 	last  Leader
 }
 
-// Observe returns an Observer of an election. With a since that a Leader had as Zxid, it begins with the first change
-// after that; with 0 with the leader as it is.
-func Observe(c Conn, name string, since Leader) (*Observer, error) {
+// Observe returns an Observer of an election, which begins with the leader as it is.
+func Observe(c Conn, name string) (*Observer, error) {
 	dir, err := Dir(ElectionsDir, name)
 	if err != nil {
 		return nil, err
 	}
-	return &Observer{conn: c, name: name, dir: dir, begun: since.Zxid > 0, last: since}, nil
+	return &Observer{conn: c, name: name, dir: dir}, nil
+}
+
+// ObserveAfter returns an Observer of whoever leads after that term; 0 stands for a time when nobody led.
+func ObserveAfter(c Conn, name string, term op.Zxid) (*Observer, error) {
+	o, err := Observe(c, name)
+	if err == nil {
+		o.begun, o.last.Token = true, term
+	}
+	return o, err
 }
 
 // Next waits until the leader is another one than Next has returned last, and returns it. Leaders that were followed by

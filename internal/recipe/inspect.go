@@ -186,8 +186,11 @@ func tenureOf(n op.Node) Tenure {
 
 // children yields the children of a node with their data and stat, page by page.
 func children(ctx context.Context, r Reader, dir string, full bool) iter.Seq2[op.Node, error] {
+	return childrenAfter(ctx, r, &op.Children{Path: dir, WithData: full, WithStat: full})
+}
+
+func childrenAfter(ctx context.Context, r Reader, o *op.Children) iter.Seq2[op.Node, error] {
 	return func(yield func(op.Node, error) bool) {
-		o := &op.Children{Path: dir, WithData: full, WithStat: full}
 		for {
 			res, err := r.Read(ctx, o, op.ReadOptions{Level: op.Linearizable})
 			if err != nil {
@@ -209,10 +212,11 @@ func children(ctx context.Context, r Reader, dir string, full bool) iter.Seq2[op
 	}
 }
 
-// Names yields the names of the locks, or with ElectionsDir of the elections, in which somebody stands.
-func Names(ctx context.Context, r Reader, base string) iter.Seq2[string, error] {
+// Names yields the names after that one, in byte order, of the locks that have a directory under LocksDir, or with
+// ElectionsDir of the elections. Somebody stands there, or stood a moment ago.
+func Names(ctx context.Context, r Reader, base, after string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		for n, err := range children(ctx, r, base, false) {
+		for n, err := range childrenAfter(ctx, r, &op.Children{Path: base, After: after}) {
 			if errors.Is(err, &op.Error{Code: op.NoNode}) {
 				return
 			}

@@ -120,7 +120,7 @@ func (l *Lock) Try(ctx context.Context) (*Grant, error) {
 // Acquire takes the lock: in one transaction and one round trip if it is free, else in its turn, first come first
 // served. ctx ends the waiting: then the place in the line is given up before Acquire returns, and the error is an
 // *Occupied. A request under way is not abandoned by ctx, because its outcome must be known; at worst it ends with the
-// session.
+// session. If a deadline of ctx has passed already, a free lock is taken all the same.
 //
 // Other errors are *op.Error: lock_held if this session holds the lock as this owner already, since waiting for that
 // would never end; mixed_dialect if those who stand in line are of a recipe that doesn't go with the lock's mode, or of
@@ -138,7 +138,7 @@ func (l *Lock) alive(g *Grant, err error) (*Grant, error) {
 }
 
 func (l *Lock) acquire(ctx context.Context, wait bool) (*Grant, error) {
-	if err := ctx.Err(); err != nil {
+	if err := ctx.Err(); errors.Is(err, context.Canceled) {
 		return nil, l.occupied(err)
 	}
 	p, err := l.join()

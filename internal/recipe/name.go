@@ -36,8 +36,14 @@ func Dir(base, name string) (string, error) {
 	if dir == op.Root {
 		return "", op.Errorf(op.BadPath, "the root can't be a lock or election")
 	}
+	if err := op.CheckPath(dir); err != nil {
+		return "", err
+	}
 	// The longest path that a recipe makes of it must be possible too.
-	return dir, op.CheckPath(HistoryDir + dir + "/" + strings.Repeat("x", 64))
+	if op.CheckPath(HistoryDir+dir+"/"+strings.Repeat("x", 64)) != nil {
+		return "", &op.Error{Code: op.BadPath, Path: dir, Detail: "the name is too long, or its path too deep"}
+	}
+	return dir, nil
 }
 
 // nameOf is the inverse of Dir.

@@ -20,8 +20,8 @@ var (
 // TestRandom plays clients in random interleavings, of single calls, in which sessions end at any moment, known or not
 // known to their clients, contexts end, time passes and locks are broken. What it holds them to:
 //
-//   - excluded: at no moment do two hold the lock that exclude each other; who was granted it and whose node stands, holds
-//     it
+//   - excluded: at no moment do two hold the lock that exclude each other, where to hold it is to have been granted it
+//     while one's node stands
 //   - growing: exclusive tokens only grow, in the order of the grants
 //   - fair: an exclusive lock is granted in the order of coming
 //   - remembered: when nobody can go on, nobody waits

@@ -232,7 +232,7 @@ func (s *scenario) observe(who, name string) {
 	c := s.session(who)
 	s.spawn(who, func(ctx context.Context, t *task) {
 		defer stopped()
-		o, err := Observe(c.as(t), name, Leader{})
+		o, err := Observe(c.as(t), name)
 		for err == nil {
 			var l Leader
 			if l, err = o.Next(ctx); err == nil {
