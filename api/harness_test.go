@@ -260,6 +260,8 @@ var masks = []struct {
 }{
 	{regexp.MustCompile(`urn:coord:request:[A-Z0-9]+-\d+`), "urn:coord:request:R"},
 	{regexp.MustCompile(`"stat":\{[^}]*\}`), `"stat":{…}`},
+	{regexp.MustCompile(`"((?:held|led)_for|waiting)":"[^"]*"`), `"$1":"…"`},
+	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f-]{22}`), `…`},
 }
 
 // show writes an answer for a scenario; whole leaves stats in.

@@ -138,7 +138,7 @@ func TestRouteNames(t *testing.T) {
 			names = append(names, rt.name)
 		}
 	}
-	if len(names) > 20 || slices.Contains(names, "") || slices.Contains(names, "none") {
+	if len(names) > 32 || slices.Contains(names, "") || slices.Contains(names, "none") {
 		t.Errorf("%v", names)
 	}
 }

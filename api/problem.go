@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/coord-kv/coord/internal/recipe"
 	"github.com/coord-kv/coord/op"
 )
 
@@ -40,7 +41,7 @@ var meanings = map[op.Code]meaning{
 	op.NoSession: {404, -101, false, "No such session or lease",
 		"List them with GET /v1/sessions, or open one with POST /v1/sessions."},
 	op.NoLock: {404, -101, false, "No such lock",
-		"List what is in use with GET /v1/nodes/locks?children."},
+		"List what is in use with GET /v1/locks or /v1/elections."},
 	op.NoMember: {404, -101, false, "No such member",
 		"See GET /v1/cluster/members."},
 	op.NodeExists: {409, -110, false, "The node exists already",
@@ -50,7 +51,7 @@ var meanings = map[op.Code]meaning{
 	op.ChildrenOfEphemeral: {409, -108, false, "An ephemeral node can't have children",
 		"Create the node elsewhere, or make its parent anew as a persistent one."},
 	op.LockHeld: {409, -110, true, "The lock is held",
-		"Wait for it, or try again later."},
+		"Wait for it with ?wait=30s, or try again later; GET /v1/locks/{name} shows who holds it and who waits."},
 	op.NotHolder: {409, -102, false, "Not the holder",
 		"Acquire it first; somebody else stands before you."},
 	op.NotLeaderCandidate: {409, -102, false, "Not a candidate of the election",
@@ -158,6 +159,8 @@ type problem struct {
 	Limit       int64        `json:"limit,omitempty"`
 	Have        int64        `json:"have,omitempty"`
 	Leader      string       `json:"leader,omitempty"`
+	Holder      *holderForm  `json:"holder,omitempty"`
+	Waiters     *int         `json:"waiters,omitempty"`
 	FieldErrors []fieldError `json:"field_errors,omitempty"`
 	Hint        string       `json:"hint"`
 }
@@ -167,6 +170,27 @@ type current struct {
 	ETag    string  `json:"etag"`
 	Version int32   `json:"version"`
 	Zxid    op.Zxid `json:"zxid"`
+}
+
+// holderForm is who holds what was not got.
+type holderForm struct {
+	Owner   string       `json:"owner"`
+	Token   op.Zxid      `json:"token"`
+	Session op.SessionID `json:"session"`
+	Since   op.Time      `json:"since"`
+}
+
+// name adds who holds a lock, and how many wait for it.
+func (p *problem) name(i *recipe.Info) {
+	if i == nil {
+		return
+	}
+	n := len(i.Waiters)
+	p.Waiters = &n
+	if len(i.Holders) > 0 {
+		h := i.Holders[0]
+		p.Holder = &holderForm{h.Owner, h.Token, h.Session, h.Since}
+	}
 }
 
 // newProblem describes err. keyed says that the request can be repeated safely although its outcome is unknown.
@@ -186,6 +210,9 @@ func newProblem(err error, keyed bool) *problem {
 	}
 	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
 		p.RetryAfter = 1
+	}
+	if busy, ok := errors.AsType[*recipe.Occupied](err); ok {
+		p.name(busy.Info)
 	}
 	if len(e.Path) > op.MaxPathBytes {
 		p.Path = "" // it is what is wrong

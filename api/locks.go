@@ -1,0 +1,493 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/coord-kv/coord/internal/recipe"
+	"github.com/coord-kv/coord/op"
+)
+
+const locksURL = "/v1/locks"
+
+func (s *Server) lockRoutes() []route {
+	const one = locksURL + "/{id}"
+	return []route{
+		{method: "GET", pattern: locksURL, name: "lock_read", serve: (*call).listLocks},
+		{method: "GET", pattern: one, name: "lock_read", serve: (*call).readLock},
+		{method: "POST", pattern: one, name: "lock", serve: (*call).acquireLock, uncounted: true},
+		{method: "DELETE", pattern: one, name: "lock_write", serve: (*call).releaseLock},
+		{method: "POST", pattern: one + "/renew", name: "lock_write", serve: (*call).renewLock},
+	}
+}
+
+// grantForm is the answer to whom a lock was granted. The secret is shown if the session was made for the lock.
+type grantForm struct {
+	Lock      string       `json:"lock"`
+	Token     op.Zxid      `json:"token"`
+	Session   op.SessionID `json:"session"`
+	Secret    string       `json:"secret,omitempty"`
+	Owner     string       `json:"owner"`
+	ExpiresIn duration     `json:"expires_in"`
+	Renew     string       `json:"renew"`
+}
+
+// acquireLock takes a lock, waiting for it as long as ?wait says: by default not at all, and with ?hold as long as the
+// connection lives.
+func (c *call) acquireLock() error {
+	dir, err := recipe.Dir(recipe.LocksDir, c.arg)
+	if err != nil {
+		return err
+	}
+	spec, ttl, hold := c.lockSpec(), c.q.duration("ttl"), c.q.flag("hold", false)
+	wait := c.waitFor(hold, 0)
+	x, err := c.join(dir, ttl)
+	if err != nil {
+		return err
+	}
+	defer x.close()
+	ctx, cancel := c.within(wait)
+	defer cancel()
+	take := (*recipe.Lock).Acquire
+	if wait == 0 {
+		ctx, take = c.r.Context(), (*recipe.Lock).Try
+	}
+	w := &holding{c: c, x: x, dir: dir, hold: hold}
+	spec.Waiting = w.waiting
+	return c.long(func() error {
+		l, err := recipe.NewLock(x, spec)
+		if err != nil {
+			return errors.Join(err, w.giveUp())
+		}
+		g, err := take(l, ctx)
+		if err != nil {
+			return w.failed(err)
+		}
+		renew := locksURL + "/" + url.PathEscape(c.arg) + "/renew"
+		return w.got(grantForm{c.arg, g.Token, x.id, x.secret, g.Owner, duration(x.ttl), renew}, g.Lost, g.Release)
+	})
+}
+
+// lockSpec reads how a lock is to be held.
+func (c *call) lockSpec() recipe.Spec {
+	s := recipe.Spec{
+		Name: c.arg, Owner: c.q.text("owner"), Metadata: c.q.text("metadata"), AtLeast: c.q.duration("at_least"),
+	}
+	isRW, isSem := c.q.has("shared"), c.q.has("limit")
+	shared, limit := c.q.flag("shared", false), c.q.number("limit", 1, 1_000_000, 0)
+	switch {
+	case isRW && isSem:
+		c.q.faults.add("limit", "is that of a semaphore, and shared is for locks of readers and writers")
+	case isSem:
+		s.Mode, s.Slots = recipe.Slot, int(limit)
+	case shared:
+		s.Mode = recipe.Read
+	case isRW:
+		s.Mode = recipe.Write
+	}
+	if s.AtLeast > 0 && (shared || isSem) {
+		c.q.faults.add("at_least", "is for exclusive locks")
+	}
+	return s
+}
+
+// holding is what a request has got or waits for, as its client is told.
+type holding struct {
+	c    *call
+	x    *sessionConn
+	dir  string
+	hold bool // tell it as events, and hold it as long as the connection lives
+}
+
+// Events of a request with ?hold, one JSON object in a line each.
+type (
+	waitingEvent struct {
+		Event string `json:"event"` // waiting
+		Ahead int    `json:"ahead"`
+	}
+	gotEvent struct {
+		Event string `json:"event"` // acquired
+		grantForm
+	}
+	electedEvent struct {
+		Event string `json:"event"` // elected
+		termForm
+	}
+	aliveEvent struct {
+		Event string `json:"event"` // alive
+	}
+	lostEvent struct {
+		Event  string `json:"event"` // lost
+		Reason string `json:"reason"`
+	}
+	failedEvent struct {
+		Event   string   `json:"event"` // failed
+		Problem *problem `json:"problem"`
+	}
+)
+
+// tell writes an event and sees to it that it leaves.
+func (w *holding) tell(event any) error {
+	(&watching{c: w.c}).allowWrite()
+	if !w.c.replied {
+		w.c.replied = true
+		h := w.c.w.Header()
+		h["Content-Type"] = []string{"application/x-ndjson"}
+		h["X-Accel-Buffering"] = []string{"no"}
+		w.c.w.WriteHeader(http.StatusOK)
+	}
+	if _, err := w.c.w.Write(marshal(event)); err != nil {
+		return err
+	}
+	return http.NewResponseController(w.c.w).Flush()
+}
+
+// waiting tells how many stand before. If that doesn't get through, the request's context ends.
+func (w *holding) waiting(ahead int) {
+	if w.hold {
+		w.tell(waitingEvent{"waiting", ahead})
+	}
+}
+
+// giveUp leaves nothing behind.
+func (w *holding) giveUp() error {
+	if w.x.secret == "" {
+		return nil
+	}
+	return w.x.abandon(w.dir)
+}
+
+// failed ends a request that has not got what it wants. Once there were events, the error is one too.
+func (w *holding) failed(err error) error {
+	if left := w.giveUp(); left != nil {
+		w.c.s.log.Warn("a session is left to expire", "session", w.x.id.String(), "error", left)
+	}
+	if !w.c.replied {
+		return err
+	}
+	w.tell(failedEvent{"failed", newProblem(err, false)})
+	return nil
+}
+
+// got answers with what was granted; with ?hold it holds that until the connection ends, or it is lost.
+func (w *holding) got(form any, lost, release func(context.Context) error) error {
+	if !w.hold {
+		(&watching{c: w.c}).allowWrite()
+		w.c.respondJSON(http.StatusCreated, form)
+		return nil
+	}
+	switch f := form.(type) {
+	case grantForm:
+		form = gotEvent{"acquired", f}
+	case termForm:
+		form = electedEvent{"elected", f}
+	}
+	w.x.beaten = func() error { return w.tell(aliveEvent{"alive"}) }
+	err := w.tell(form)
+	if err == nil {
+		err = lost(w.c.r.Context())
+	}
+	if reason := w.lossReason(err); reason != "" {
+		w.tell(lostEvent{"lost", reason})
+	}
+	if err := release(context.Background()); err != nil && !errors.Is(err, &op.Error{Code: op.NotHolder}) {
+		w.c.s.log.Debug("a lock is left to its session", "session", w.x.id.String(), "error", err)
+	}
+	w.giveUp()
+	return nil
+}
+
+// lossReason returns why something was lost while its client was there; "" if that one has gone. With its session the
+// node goes too, and that may be what is seen first.
+func (w *holding) lossReason(err error) string {
+	e, ok := errors.AsType[*op.Error](err)
+	switch {
+	case !ok:
+		return ""
+	case e.Code != op.NotHolder:
+		return e.Code.String()
+	}
+	if _, err := w.c.findSession(w.x.id, op.Eventual); errors.Is(err, &op.Error{Code: op.SessionExpired}) {
+		return op.SessionExpired.String()
+	}
+	return "broken"
+}
+
+type releasedForm struct {
+	Lock     string  `json:"lock"`
+	Token    op.Zxid `json:"token"`
+	Released bool    `json:"released"`
+}
+
+// releaseLock gives a lock back, or with ?force takes it from its holder.
+func (c *call) releaseLock() error {
+	force, token := c.q.flag("force", false), c.q.zxid("token")
+	if force {
+		return c.breakLock(token)
+	}
+	x, err := c.owner()
+	if err != nil {
+		return err
+	}
+	defer x.close()
+	ctx, cancel := c.withTimeout()
+	defer cancel()
+	g, err := recipe.Held(ctx, x, c.arg, token)
+	if err == nil {
+		err = g.Release(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	dir, _ := recipe.Dir(recipe.LocksDir, c.arg)
+	if err := x.abandon(dir); err != nil {
+		c.s.log.Debug("a session is left to expire", "session", x.id.String(), "error", err)
+	}
+	c.respondJSON(http.StatusOK, releasedForm{c.arg, g.Token, true})
+	return nil
+}
+
+type brokenForm struct {
+	Lock   string        `json:"lock"`
+	Broken contenderForm `json:"broken"`
+}
+
+// breakLock takes a lock from its holder, by force.
+func (c *call) breakLock(token op.Zxid) error {
+	session, err := c.session()
+	if err != nil {
+		return err
+	}
+	x, err := c.nobody()
+	if err != nil {
+		return err
+	}
+	defer x.close()
+	ctx, cancel := c.withTimeout()
+	defer cancel()
+	h, err := recipe.Break(ctx, x, c.arg, token, principalOf(session, c.auth))
+	if err != nil {
+		return err
+	}
+	c.respondJSON(http.StatusOK, brokenForm{c.arg, c.contender(ctx, h, false)})
+	return nil
+}
+
+type renewedForm struct {
+	Lock      string   `json:"lock"`
+	Token     op.Zxid  `json:"token"`
+	ExpiresIn duration `json:"expires_in"`
+}
+
+// renewLock keeps the session of a lock alive, and says that it still holds the lock. Both were so at some moment after
+// the request had come.
+func (c *call) renewLock() error {
+	token := c.q.zxid("token")
+	x, err := c.owner()
+	if err != nil {
+		return err
+	}
+	defer x.close()
+	ctx, cancel := c.withTimeout()
+	defer cancel()
+	if err := c.s.backend.KeepAlive(ctx, x.id); err != nil {
+		return readError(err)
+	}
+	g, err := recipe.Held(ctx, x, c.arg, token)
+	if err != nil {
+		return err
+	}
+	c.respondJSON(http.StatusOK, renewedForm{c.arg, g.Token, duration(x.ttl)})
+	return nil
+}
+
+// Looking.
+
+// contenderForm is one who holds something or waits for it.
+type contenderForm struct {
+	Owner     string       `json:"owner"`
+	Token     op.Zxid      `json:"token"`
+	Session   op.SessionID `json:"session"`
+	Metadata  string       `json:"metadata,omitempty"`
+	Priority  int          `json:"priority,omitempty"`
+	Shared    bool         `json:"shared,omitempty"`
+	Since     op.Time      `json:"since"`
+	HeldFor   *duration    `json:"held_for,omitempty"`
+	ExpiresIn *duration    `json:"expires_in,omitempty"`
+	Position  int          `json:"position,omitempty"`
+	Waiting   *duration    `json:"waiting,omitempty"`
+}
+
+// contender shows a contender, and with deadline how long its session lives if nothing is heard of it.
+func (c *call) contender(ctx context.Context, h *recipe.Contender, deadline bool) contenderForm {
+	f := contenderForm{
+		Owner: h.Owner, Token: h.Token, Session: h.Session, Metadata: h.Metadata, Priority: h.Priority, Shared: h.Shared,
+		Since: h.Since, HeldFor: c.since(h.Since),
+	}
+	if deadline {
+		f.ExpiresIn = c.timeLeft(ctx, h.Session)
+	}
+	return f
+}
+
+// timeLeft returns how long a session has to live if nothing is heard of it; nil if that isn't known. The leader rounds
+// up.
+func (c *call) timeLeft(ctx context.Context, id op.SessionID) *duration {
+	left, err := c.s.backend.TimeLeft(ctx, id)
+	if err != nil {
+		return nil
+	}
+	if s, err := c.findSession(id, op.Eventual); err == nil {
+		left = min(left, s.Timeout)
+	}
+	return (*duration)(&left)
+}
+
+// since returns how long ago t was by this member's clock: for showing, rounded to the millisecond.
+func (c *call) since(t op.Time) *duration {
+	d := duration(max(0, c.s.now().Sub(t.Std())).Round(time.Millisecond))
+	return &d
+}
+
+type tenureForm struct {
+	Owner    string       `json:"owner"`
+	Token    op.Zxid      `json:"token"`
+	Session  op.SessionID `json:"session"`
+	Since    op.Time      `json:"since"`
+	Until    *op.Time     `json:"until,omitempty"`
+	Released string       `json:"released"`
+	By       string       `json:"by,omitempty"`
+}
+
+type lockForm struct {
+	Lock      string          `json:"lock"`
+	Mode      string          `json:"mode,omitempty"`
+	Limit     int             `json:"limit,omitempty"`
+	Token     *op.Zxid        `json:"token,omitempty"`
+	Holders   []contenderForm `json:"holders"`
+	Waiters   []contenderForm `json:"waiters"`
+	KeptAfter *op.Zxid        `json:"kept_after,omitempty"`
+	History   []tenureForm    `json:"history,omitempty"`
+}
+
+// lock shows a lock.
+func (c *call) lock(ctx context.Context, i *recipe.Info) lockForm {
+	f := lockForm{Lock: i.Name, Mode: i.Mode, Limit: i.Slots}
+	f.Holders, f.Waiters, f.History = c.line(ctx, i)
+	if i.Mode == "exclusive" && len(i.Holders) > 0 {
+		f.Token = &i.Holders[0].Token
+	}
+	if i.Kept != 0 {
+		f.KeptAfter = &i.Kept
+	}
+	return f
+}
+
+func (c *call) line(ctx context.Context, i *recipe.Info) (holders, waiters []contenderForm, past []tenureForm) {
+	holders, waiters = []contenderForm{}, []contenderForm{}
+	for n := range i.Holders {
+		holders = append(holders, c.contender(ctx, &i.Holders[n], true))
+	}
+	for n := range i.Waiters {
+		f := c.contender(ctx, &i.Waiters[n], false)
+		f.Position, f.Waiting, f.HeldFor = n+1, f.HeldFor, nil
+		waiters = append(waiters, f)
+	}
+	for _, t := range i.History {
+		f := tenureForm{t.Owner, t.Token, t.Session, t.Since, nil, t.Ended, t.By}
+		if t.Until != 0 {
+			f.Until = &t.Until
+		}
+		past = append(past, f)
+	}
+	return holders, waiters, past
+}
+
+func (c *call) readLock() error {
+	x, err := c.nobody()
+	if err != nil {
+		return err
+	}
+	defer x.close()
+	ctx, cancel := c.withTimeout()
+	defer cancel()
+	i, err := recipe.Inspect(ctx, x, c.arg)
+	if err != nil {
+		return err
+	}
+	c.respondJSON(http.StatusOK, c.lock(ctx, i))
+	return nil
+}
+
+type waitForm struct {
+	Session op.SessionID `json:"session"`
+	Owner   string       `json:"owner"`
+	For     op.SessionID `json:"for"`
+	Lock    string       `json:"lock"`
+}
+
+type locksForm struct {
+	Locks     []lockForm   `json:"locks"`
+	Next      string       `json:"next,omitempty"`
+	Deadlocks [][]waitForm `json:"deadlocks"`
+}
+
+// contestPage is how many locks or elections one answer shows.
+const contestPage = 1000
+
+// eachName calls show for each name of a page, and returns where to go on. What goes while it is looked at is left out.
+func (c *call) eachName(base string, show func(context.Context, *sessionConn, string) error) (string, error) {
+	after, limit := c.q.text("after"), int(c.q.number("limit", 1, contestPage, contestPage))
+	x, err := c.nobody()
+	if err != nil {
+		return "", err
+	}
+	defer x.close()
+	ctx, cancel := c.withTimeout()
+	defer cancel()
+	last := ""
+	for name, err := range recipe.Names(ctx, x, base, after) {
+		switch {
+		case err != nil:
+			return "", err
+		case limit == 0:
+			return last, nil
+		}
+		if err := show(ctx, x, name); err != nil && !errors.Is(err, &op.Error{Code: op.NoLock}) {
+			return "", err
+		}
+		last = name
+		limit--
+	}
+	return "", nil
+}
+
+// listLocks lists the locks that are held or wanted, and who among them waits in a circle.
+func (c *call) listLocks() error {
+	form := locksForm{Locks: []lockForm{}, Deadlocks: [][]waitForm{}}
+	var infos []*recipe.Info
+	next, err := c.eachName(recipe.LocksDir, func(ctx context.Context, x *sessionConn, name string) error {
+		i, err := recipe.Inspect(ctx, x, name)
+		if err == nil && (len(i.Holders)+len(i.Waiters) > 0 || i.Kept != 0) {
+			i.History = nil
+			infos, form.Locks = append(infos, i), append(form.Locks, c.lock(ctx, i))
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	form.Next = next
+	for _, circle := range recipe.Deadlocks(infos) {
+		var waits []waitForm
+		for _, w := range circle {
+			waits = append(waits, waitForm(w))
+		}
+		form.Deadlocks = append(form.Deadlocks, waits)
+	}
+	c.respondJSON(http.StatusOK, form)
+	return nil
+}
