@@ -35,7 +35,9 @@ type Open struct {
 type Resume struct {
 	Session op.SessionID
 	Secret  []byte
-	Nonce   uint64 // random for each connection, above 0: the same one again is the same attachment
+	// Nonce is a random number above 0. The same one again is the same attachment, so that a Hello whose answer was lost
+	// can be sent once more; TTL in Welcome then counts from when it was sent first.
+	Nonce uint64
 }
 
 // Write asks for a change, at most once if it has a Seq or a Key. Requests in a session without Seq take effect in any

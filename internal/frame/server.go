@@ -15,7 +15,7 @@ type Welcome struct {
 	Session   op.SessionID
 	Epoch     uint64        // of this attachment
 	NextSeq   uint64        // requests below it are decided: asked again, they get their first answer
-	TTL       time.Duration // as granted. The session lives that long at least, counted from when Hello was sent
+	TTL       time.Duration // as granted. The session lives that long at least, counted from when Hello was first sent
 	Zxid      op.Zxid       // of the state here
 	Oldest    op.Zxid       // watches can resume from here on
 	Member    string        // who serves
