@@ -273,7 +273,7 @@ func (c *call) updateInstance() error {
 	}
 	ctx, cancel := c.withTimeout()
 	defer cancel()
-	i, err := registry.New(x).SetStatus(ctx, service, id, status)
+	i, err := registry.New(x).SetStatus(ctx, service, id, status, false)
 	if err != nil {
 		return noInstance(err, service, id)
 	}

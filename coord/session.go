@@ -7,9 +7,7 @@ import (
 	"time"
 
 	"github.com/coord-kv/coord/internal/frame"
-	"github.com/coord-kv/coord/internal/recipe"
 	"github.com/coord-kv/coord/op"
-	"github.com/coord-kv/coord/watch"
 )
 
 // Session is a session, and a way to the service in its name: ephemeral nodes that it creates go when it ends, and
@@ -80,34 +78,4 @@ func (s *Session) Close(ctx context.Context) error {
 	err := s.e.leave(ctx)
 	s.e.close()
 	return err
-}
-
-// Conn returns the session as the recipes below this package use it: operations of the package op, as they are.
-// Programs are better off with the methods of Session.
-func (s *Session) Conn() recipe.Conn { return conn{s} }
-
-type conn struct{ s *Session }
-
-func (c conn) Session() op.SessionID { return c.s.number() }
-
-func (c conn) Context() context.Context { return c.s.Context() }
-
-func (c conn) Do(ctx context.Context, o op.Op) (*op.Result, error) {
-	a := c.s.e.do(ctx, &call{o: o})
-	return a.result, a.err
-}
-
-func (c conn) Read(ctx context.Context, o op.Op, ro op.ReadOptions) (*op.Result, error) {
-	ro.MinZxid = max(ro.MinZxid, c.s.Zxid())
-	a := c.s.e.do(ctx, &call{o: o, read: &ro})
-	return a.result, a.err
-}
-
-func (c conn) Watch(ctx context.Context, f watch.Filter, from op.Zxid) (recipe.Events, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	want := watchOf(f)
-	want.Start, want.Since = frame.FromSince, from
-	return events{c.s.e.subscribe(want)}, nil
 }

@@ -61,12 +61,16 @@ func (r *Registry) Register(ctx context.Context, x Instance, replace bool) (Inst
 
 var errNotMine = errors.New("the instance belongs to another session")
 
-// SetStatus changes the health of an instance, whoever has registered it. The error is no_node if it isn't there.
-func (r *Registry) SetStatus(ctx context.Context, service, id string, s Status) (Instance, error) {
+// SetStatus changes the health of an instance, whoever has registered it; with mine only if it was this session, else
+// the error is not_holder. It is no_node if the instance isn't there.
+func (r *Registry) SetStatus(ctx context.Context, service, id string, s Status, mine bool) (Instance, error) {
 	if err := errors.Join(CheckName(service), s.check()); err != nil {
 		return Instance{}, err
 	}
 	m, err := r.group(service).Update(ctx, id, func(old group.Member) ([]byte, error) {
+		if owner := old.Stat.EphemeralOwner; mine && owner != r.conn.Session() {
+			return nil, &op.Error{Code: op.NotHolder, Outcome: op.Decided, Detail: id + " belongs to " + owner.String()}
+		}
 		x, err := instance(service, old)
 		if err != nil {
 			return nil, err

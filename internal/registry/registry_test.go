@@ -27,7 +27,7 @@ var (
 //	session NAME
 //	expire SESSION
 //	register SESSION SERVICE ID ADDRESS PORT [status=S] [tags=A,B] [replace]
-//	status SESSION SERVICE ID STATUS
+//	status SESSION SERVICE ID STATUS [mine]
 //	deregister SESSION SERVICE ID [mine]
 //	resolve SERVICE [passing] [tags=A,B]
 //	services
@@ -67,7 +67,7 @@ func (p *play) command(t *testing.T, d *datadriven.TestData) string {
 		}
 		return show(registry.New(p.conns[arg(0)]).Register(ctx, x, d.HasArg("replace")))
 	case "status":
-		return show(registry.New(p.conns[arg(0)]).SetStatus(ctx, arg(1), arg(2), registry.Status(arg(3))))
+		return show(registry.New(p.conns[arg(0)]).SetStatus(ctx, arg(1), arg(2), registry.Status(arg(3)), d.HasArg("mine")))
 	case "deregister":
 		return fmt.Sprintln(registry.New(p.conns[arg(0)]).Deregister(ctx, arg(1), arg(2), d.HasArg("mine")))
 	case "resolve":
@@ -181,7 +181,7 @@ func instanceLife(ctx context.Context, w *lab.World, c *lab.Conn, n int) {
 		x := registry.Instance{Service: "web", ID: id, Address: "10.0.0.1", Port: 80}
 		switch w.Rand.IntN(4) {
 		case 0:
-			r.SetStatus(ctx, "web", id, registry.Critical)
+			r.SetStatus(ctx, "web", id, registry.Critical, false)
 		case 1:
 			r.Deregister(ctx, "web", id, w.Chance(2))
 		default:
