@@ -8,6 +8,7 @@ import (
 
 	"github.com/coord-kv/coord/fsm"
 	"github.com/coord-kv/coord/internal/recipe"
+	"github.com/coord-kv/coord/internal/recipe/attempt"
 	"github.com/coord-kv/coord/op"
 	"github.com/coord-kv/coord/watch"
 )
@@ -29,7 +30,10 @@ type requestConn struct {
 	wrote   op.Zxid
 }
 
-var _ recipe.Conn = (*requestConn)(nil)
+var (
+	_ recipe.Conn       = (*requestConn)(nil)
+	_ attempt.Repeating = (*requestConn)(nil)
+)
 
 // reading returns a connection that reads from a state as fresh as the caller asks, and from one state only. Everything
 // in the query must have been taken.
@@ -90,6 +94,9 @@ func (x *requestConn) Do(ctx context.Context, o op.Op) (*op.Result, error) {
 	x.c.setZxid(x.wrote)
 	return unfenced(len(checks), o, res), nil
 }
+
+// Repeating reports whether the request has a key, so that what it asks for may have been done.
+func (x *requestConn) Repeating() bool { return x.key != nil }
 
 func (x *requestConn) nextKey() *op.Key {
 	if x.key == nil {

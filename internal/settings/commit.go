@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/coord-kv/coord/internal/recipe/attempt"
 	"github.com/coord-kv/coord/op"
 )
 
@@ -30,35 +31,24 @@ type Committed struct {
 	Zxid op.Zxid
 }
 
-// maxAttempts bounds how often a commit is tried again. Each time, somebody else has written in between; so many times in
-// a row, something else is wrong.
-const maxAttempts = 100
-
 // Commit makes a change, all of it or nothing, as a new version, and returns that. What changes nothing makes no version;
 // then it is the one that there is. The error is bad_version, node_exists or no_node if Change.If doesn't hold, or what is
 // wrong with the change: bad_request, bad_path, too_large, denied, quota_exceeded.
-func (s *Settings) Commit(ctx context.Context, app string, x Change) (c Committed, err error) {
+func (s *Settings) Commit(ctx context.Context, app string, x Change) (Committed, error) {
 	if err := CheckApp(app); err != nil {
-		return c, err
+		return Committed{}, err
 	}
 	if err := x.check(); err != nil {
-		return c, err
+		return Committed{}, err
 	}
-	for range maxAttempts {
-		c, err = s.tryCommit(ctx, op.Join(Dir, app), x)
-		// Somebody else was faster, or has written around the commit. If the condition doesn't hold because of that, the
-		// next attempt finds out before it writes anything.
-		again, moved := errors.AsType[*movedError](err)
-		if !moved {
-			return c, err
-		}
-		err = again.error
+	res, err := attempt.Do(ctx, s.conn, func() ([]op.Op, error) { return s.plan(ctx, op.Join(Dir, app), x) })
+	if err != nil {
+		return Committed{}, err
 	}
-	return c, err
+	done := res.Results[len(res.Results)-1]
+	v, _ := parseRecord(done.Data, done.Stat.Mtime)
+	return Committed{v, *done.Stat, res.Zxid}, nil
 }
-
-// movedError is the error of a transaction that is based on what isn't so any more.
-type movedError struct{ error }
 
 func (x *Change) check() error {
 	for _, note := range []string{x.Author, x.Comment} {
@@ -91,67 +81,28 @@ func (s *Settings) Rollback(ctx context.Context, app string, number int64, x Cha
 	return s.Commit(ctx, app, x)
 }
 
-func (s *Settings) tryCommit(ctx context.Context, dir string, x Change) (Committed, error) {
-	p, err := s.newPlan(ctx, dir, x)
-	if no, ok := errors.AsType[*refusal](err); ok {
-		return s.refuse(ctx, no)
-	}
-	if err != nil {
-		return Committed{}, err
-	}
-	if len(p.ops) == 0 && p.now.Number > 0 {
-		return s.do(ctx, []op.Op{&op.Check{Path: dir, If: p.now.cond()}}, dir)
-	}
-	return s.carryOut(ctx, p, x)
-}
-
-// newPlan reads what the change is to be made to, and plans it. The error may be a *refusal.
-func (s *Settings) newPlan(ctx context.Context, dir string, x Change) (*plan, error) {
+// plan reads what the change is to be made to, and returns the operations that make it. The last one reads the
+// application's node as it is then.
+func (s *Settings) plan(ctx context.Context, dir string, x Change) ([]op.Op, error) {
 	c, err := s.read(ctx, dir, op.ReadOptions{Level: op.Linearizable})
 	if err != nil {
 		return nil, err
 	}
 	p := &plan{dir: dir, now: c, values: maps.Clone(c.Values)}
 	if no := cmp.Or(c.meets(dir, x.If), p.change(x), p.fits()); no != nil {
-		return nil, &refusal{no}
+		return nil, attempt.Refuse(no)
+	}
+	version := &op.Get{Path: dir}
+	if len(p.ops) == 0 && c.Number > 0 {
+		return []op.Op{&op.Check{Path: dir, If: c.cond()}, version}, nil
 	}
 	if p.acl, err = s.aclOf(ctx, c, dir); err != nil {
 		return nil, err
 	}
-	p.kept, err = s.kept(ctx, dir, op.ReadOptions{Level: op.Eventual, MinZxid: c.Zxid})
-	return p, err
-}
-
-// refusal is the error of a change that can't be made to what was read.
-type refusal struct{ error }
-
-// refuse has the state machine say no too, by a check of the root that never holds. What was read may be what the same
-// request has led to when it was sent before: then its answers of then are the answers, and only who keeps them knows that.
-func (s *Settings) refuse(ctx context.Context, no *refusal) (Committed, error) {
-	never := &op.Check{Path: op.Root, If: op.Cond{Absent: true}}
-	c, err := s.do(ctx, []op.Op{never}, op.Root)
-	moved, _ := errors.AsType[*movedError](err)
-	if moved != nil && isAbout(moved.error, op.Root) || isAbout(err, op.Root) {
-		return c, no.error
+	if p.kept, err = s.kept(ctx, dir, op.ReadOptions{Level: op.Eventual, MinZxid: c.Zxid}); err != nil {
+		return nil, err
 	}
-	return c, err
-}
-
-func isAbout(err error, path string) bool {
-	e, ok := errors.AsType[*op.Error](err)
-	return ok && e.Outcome == op.Decided && e.Path == path
-}
-
-// do does ops and reads the version that the application at dir is at then, in one transaction. The answer is made of that
-// reading alone, because a request that is repeated is answered as it was the first time.
-func (s *Settings) do(ctx context.Context, ops []op.Op, dir string) (Committed, error) {
-	res, err := s.conn.Do(ctx, &op.Txn{Then: append(ops, &op.Get{Path: dir})})
-	if err != nil {
-		return Committed{}, stale(err)
-	}
-	done := res.Results[len(res.Results)-1]
-	v, _ := parseRecord(done.Data, done.Stat.Mtime)
-	return Committed{v, *done.Stat, res.Zxid}, nil
+	return append(p.all(x), version), nil
 }
 
 // meets checks the caller's condition. That it still holds when the transaction is decided follows from the condition of
@@ -185,7 +136,7 @@ func (s *Settings) aclOf(ctx context.Context, c *current, dir string) ([]op.ACL,
 	res, err := s.conn.Read(ctx, &op.GetACL{Path: dir}, op.ReadOptions{Level: op.Eventual, MinZxid: c.Zxid})
 	switch {
 	case errors.Is(err, &op.Error{Code: op.NoNode}):
-		return nil, &movedError{err}
+		return nil, nil // it is gone, which the transaction finds out
 	case err != nil:
 		return nil, err
 	case slices.Equal(res.ACL, op.OpenACL):
@@ -193,11 +144,11 @@ func (s *Settings) aclOf(ctx context.Context, c *current, dir string) ([]op.ACL,
 	}
 	masked := func(a op.ACL) bool { return a.Scheme == "digest" && strings.HasSuffix(a.ID, ":x") }
 	if slices.ContainsFunc(res.ACL, masked) {
-		return nil, &refusal{&op.Error{
+		return nil, attempt.Refuse(&op.Error{
 			Code: op.Denied, Outcome: op.Refused, Path: dir,
 			Detail: "a commit gives new nodes the access control list of " + dir +
 				", and to see that takes the permission to administer it",
-		}}
+		})
 	}
 	return res.ACL, nil
 }
@@ -270,8 +221,9 @@ func (p *plan) fits() *op.Error {
 	return nil
 }
 
-// carryOut writes the new version. What is deleted comes first, so that a quota has room for what is added.
-func (s *Settings) carryOut(ctx context.Context, p *plan, x Change) (Committed, error) {
+// all returns all operations that write the new version. What is deleted comes first, so that a quota has room for what is
+// added.
+func (p *plan) all(x Change) []op.Op {
 	values := encode(p.values)
 	rec := record{
 		Version: p.now.Number + 1, Author: x.Author, Comment: x.Comment, Set: p.set, Deleted: p.deleted,
@@ -288,7 +240,7 @@ func (s *Settings) carryOut(ctx context.Context, p *plan, x Change) (Committed, 
 	path := versionPath(p.dir, rec.Version)
 	ops = append(ops, &op.Create{Path: path, Data: encode(rec)}, &op.Create{Path: op.Join(path, valuesName), Data: values})
 	p.guard(ops)
-	return s.do(ctx, ops, p.dir)
+	return ops
 }
 
 // app writes the application's node, on which all commits meet.
@@ -327,15 +279,4 @@ func (p *plan) guard(ops []op.Op) {
 			create.ACL = p.acl
 		}
 	}
-}
-
-// stale marks the errors that say that what the plan is based on isn't so any more.
-func stale(err error) error {
-	switch e, ok := errors.AsType[*op.Error](err); {
-	case !ok:
-		return err
-	case e.Code == op.NoNode, e.Code == op.NodeExists, e.Code == op.BadVersion:
-		return &movedError{err}
-	}
-	return err
 }
