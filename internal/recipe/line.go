@@ -54,13 +54,17 @@ func (l *line) keeper() string { return l.dir + "/at-least" }
 func (l *line) do(o op.Op) (*op.Result, error) { return l.conn.Do(l.conn.Context(), o) }
 
 // enter puts a node whose name begins with prefix at the end of the line, and learns where it stands, in one
-// transaction. Those of before are done first, in the same one. A directory that isn't there is made as a container,
-// which goes when it is empty; that of the history along with it.
+// transaction. Those of before, which leave an older place, are done first, in the same one; if somebody else has taken
+// that out of the line, the error is a not_holder. A directory that isn't there is made as a container, which goes when it
+// is empty; that of the history along with it.
 func (l *line) enter(prefix string, tenure []byte, before ...op.Op) (*place, error) {
 	o := l.entering(prefix, tenure, before)
 	res, err := l.do(o)
 	if errors.Is(err, &op.Error{Code: op.SequenceExhausted}) {
 		return l.remake(prefix, tenure, before...)
+	}
+	if e, ok := errors.AsType[*op.Error](err); ok && e.Code == op.NoNode {
+		return nil, takenOut(e.Path) // making makes all else that can be missing
 	}
 	if err != nil {
 		return nil, l.sweep(prefix, err)
@@ -172,14 +176,16 @@ func (l *line) stand(ctx context.Context, p *place) error {
 	res, err := l.conn.Read(ctx, &op.Rank{Path: p.path}, op.ReadOptions{Level: op.Linearizable})
 	switch {
 	case errors.Is(err, &op.Error{Code: op.NoNode}):
-		return &op.Error{
-			Code: op.NotHolder, Outcome: op.Decided, Path: p.path, Detail: "somebody else took it out of the line",
-		}
+		return takenOut(p.path)
 	case err != nil:
 		return err
 	}
 	p.rank, p.zxid = *res.Rank, res.Zxid
 	return nil
+}
+
+func takenOut(path string) error {
+	return &op.Error{Code: op.NotHolder, Outcome: op.Decided, Path: path, Detail: "somebody else took it out of the line"}
 }
 
 // gone waits until enough says so, which is called with each node that is deleted within f after p.zxid, or until
