@@ -28,6 +28,9 @@ type History struct {
 	Digests  []Digest
 	Finals   []Final
 	Recovery Recovery
+
+	Turns     []*Turn    // of locks and elections
+	Sightings []Sighting // those of one observer stand in their order
 }
 
 // Entry is one entry of the committed log.
@@ -154,11 +157,20 @@ func Checkers() []Checker {
 		{"linearizable", Linearizable},
 		{"sequences", Sequences},
 		{"fencing", Fencing},
+		{"registers", Registers},
+		{"grants", Grants},
+		{"exclusion", Exclusion},
+		{"tokens", Tokens},
+		{"fair", Fair},
+		{"kept", Kept},
+		{"late", Late},
+		{"sightings", Sightings},
 		{"watch", Watches},
 		{"sessions", Sessions},
 		{"expiry", Expiry},
 		{"ephemerals", Ephemerals},
 		{"state", States},
 		{"recovery", Recovered},
+		{"remembered", Remembered},
 	}
 }

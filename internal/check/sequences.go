@@ -2,23 +2,29 @@ package check
 
 import (
 	"fmt"
+	"maps"
 	"strconv"
 
 	"github.com/coord-kv/coord/op"
 )
 
 // Sequences checks that the names of sequence nodes that clients were given are unique, and that their numbers grow with
-// the zxid in every directory.
+// the zxid in every directory, until that is deleted: another of that name begins anew.
 func Sequences(h *History) error {
+	deleted := deletions(h)
 	given := map[string]*Call{}
 	highest := map[string]numbering{}
 	for _, c := range byZxid(h.Calls) {
 		for _, path := range sequenceNodes(c) {
+			dir, number := op.Parent(path), numberOf(path)
+			for ; len(deleted[dir]) > 0 && deleted[dir][0] <= c.Result.Zxid; deleted[dir] = deleted[dir][1:] {
+				delete(highest, dir)
+				maps.DeleteFunc(given, func(old string, _ *Call) bool { return op.Parent(old) == dir })
+			}
 			if other := given[path]; other != nil {
 				return fmt.Errorf("%v and %v were both given %s", other, c, path)
 			}
 			given[path] = c
-			dir, number := op.Parent(path), numberOf(path)
 			if last, ok := highest[dir]; ok && number <= last.number {
 				return fmt.Errorf("%v was given %s after %d, which had come to number %d", c, path, last.zxid, last.number)
 			}
@@ -26,6 +32,19 @@ func Sequences(h *History) error {
 		}
 	}
 	return nil
+}
+
+// deletions returns at which zxids each path was deleted.
+func deletions(h *History) map[string][]op.Zxid {
+	all := map[string][]op.Zxid{}
+	for d := range h.Replay(NewNamespace()) {
+		for _, e := range d.Events {
+			if e.Type == op.Deleted {
+				all[e.Path] = append(all[e.Path], e.Zxid)
+			}
+		}
+	}
+	return all
 }
 
 type numbering struct {

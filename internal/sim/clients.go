@@ -202,26 +202,32 @@ func (c *client) someOp() op.Op {
 
 // read reads at some level.
 func (c *client) read() {
-	l := c.at.serving()
-	if l == nil {
-		c.move()
-		return
-	}
 	o := op.ReadOptions{Level: op.Level(c.w.rng.IntN(4)), Max: 300 * time.Millisecond}
 	if o.Level == op.Sequential {
 		o.MinZxid = c.seen
 	}
-	call := &check.Call{Client: c.id, Start: c.w.moment(), Request: &op.Request{Op: &op.Get{Path: c.somePath()}}, Read: &o}
+	if c.ask(&op.Get{Path: c.somePath()}, o) == nil {
+		c.move()
+	}
+}
+
+// ask reads at the client's member. It returns nil if that gave no answer.
+func (c *client) ask(what op.Op, o op.ReadOptions) *op.Result {
+	l := c.at.serving()
+	if l == nil {
+		return nil
+	}
+	call := &check.Call{Client: c.id, Start: c.w.moment(), Request: &op.Request{Op: what}, Read: &o}
 	v, info, err := c.view(l, o)
 	if v == nil || err != nil || l.m.flipped {
-		c.move()
-		return
+		return nil
 	}
-	res := v.Read(call.Request.Op, nil)
+	res := v.Read(what, nil)
 	call.Result, call.Info, call.End = &res, info, c.w.moment()
 	c.seen = max(c.seen, info.Zxid)
 	c.w.history.Calls = append(c.w.history.Calls, call)
 	c.w.count.Reads++
+	return &res
 }
 
 func (c *client) view(l *life, o op.ReadOptions) (v *fsm.View, info op.ReadInfo, err error) {

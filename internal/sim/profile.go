@@ -29,6 +29,7 @@ type Profile struct {
 	CrashAtStart        float64       // percent
 	PowerLoss           float64       // percent of ends of a process
 	FaultEvery          time.Duration // about
+	Contenders          int           // clients that take locks and stand for election
 }
 
 // NewProfile draws the profile of a seed.
@@ -51,6 +52,7 @@ func NewProfile(seed uint64) Profile {
 	if r.IntN(2) == 0 {
 		p.History = watch.Limits{ChunkBytes: 128 << r.IntN(3), MemoryBytes: 1 << 10, TotalBytes: 2 << 10 << r.IntN(4)}
 	}
+	p.Contenders = []int{0, 2, 4, 6}[r.IntN(4)]
 	return p
 }
 
@@ -61,6 +63,7 @@ type Counters struct {
 	Checkpoints, Installs, Histories, TransferBreaks, TransferResumes, Stalls, Pauses int
 	Flips, Heals, Attaches                                                            int
 	Retries, Unknown, Promises, Expired, Resumes, HistoryGone, Reads, WatchBatches    int
+	Grants, Terms, GaveUp, Orphaned, Stopped, Fenced, Stale, Broken, Sightings        int
 }
 
 // Add adds another run's.
@@ -77,6 +80,7 @@ func (c *Counters) fields() []*int {
 		&c.Checkpoints, &c.Installs, &c.Histories, &c.TransferBreaks, &c.TransferResumes, &c.Stalls, &c.Pauses,
 		&c.Flips, &c.Heals, &c.Attaches,
 		&c.Retries, &c.Unknown, &c.Promises, &c.Expired, &c.Resumes, &c.HistoryGone, &c.Reads, &c.WatchBatches,
+		&c.Grants, &c.Terms, &c.GaveUp, &c.Orphaned, &c.Stopped, &c.Fenced, &c.Stale, &c.Broken, &c.Sightings,
 	}
 }
 

@@ -82,6 +82,12 @@ func (w *world) populate() {
 			w.spawn(func(t *task) { w.newClient(t, 3+3*id).follow() })
 		}
 	}
+	for id := range w.profile.Contenders {
+		w.spawn(func(t *task) { w.newClient(t, 500+id).contend() })
+	}
+	if w.profile.Contenders > 0 {
+		w.spawn(func(t *task) { w.newClient(t, 600).observe() })
+	}
 	w.spawn(w.trouble)
 }
 
