@@ -260,6 +260,9 @@ func (w *World) yield(ready func() bool) {
 	}
 }
 
+// Pause lets others do something before the program that calls it goes on.
+func (w *World) Pause() { w.yield(nil) }
+
 // Step lets one program run until it yields. It is false if none can.
 func (w *World) Step() bool {
 	var able []*Task
