@@ -94,6 +94,11 @@ type Token struct {
 	Dir  string // of the lock or the election, such as /locks/nightly
 	Zxid Zxid   // the czxid of the holder's node, or the zxid at which the term began
 	Term bool   // of an election
+
+	// How the lock is held, if not alone: such a token is good for Fenced, and for nothing else, since it doesn't grow with
+	// each new holder.
+	Shared bool // by readers
+	Slots  int  // by so many, of a semaphore
 }
 
 // The directories that a name stands for.
@@ -120,7 +125,7 @@ func (t Token) check() op.Op {
 	if t.Term {
 		return &op.Term{Dir: t.Dir, Token: t.Zxid}
 	}
-	return &op.Holder{Dir: t.Dir, Token: t.Zxid}
+	return &op.Holder{Dir: t.Dir, Token: t.Zxid, Rule: op.Rule{Shared: t.Shared, Slots: int32(t.Slots)}}
 }
 
 // State is what a session knows of itself.
