@@ -98,6 +98,9 @@ func (s *shell) run(t *testing.T, command, want string) {
 	if m := regexp.MustCompile(`"secret":"([^"]*)"`).FindSubmatch(r.body); m != nil {
 		s.vars["$SECRET"] = string(m[1])
 	}
+	if m := regexp.MustCompile(`"session":"([^"]*)","secret"`).FindSubmatch(r.body); m != nil {
+		s.vars["$SESSION"] = string(m[1])
+	}
 	got := strings.TrimRight(string(r.body), "\n")
 	if c.show {
 		want = withoutHeaders(t, r, command, want)
