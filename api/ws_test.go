@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"regexp"
 	"slices"
@@ -101,8 +102,8 @@ func (w *wsScenario) command(t *testing.T, d *datadriven.TestData) string {
 	return out.String()
 }
 
-// wsPatience is how long a test waits for what must come.
-const wsPatience = time.Minute
+// wsPatience is how long a test waits for what must come: longer than anything that is tested takes.
+const wsPatience = 10 * time.Minute
 
 func (w *wsScenario) next(t *testing.T, d *datadriven.TestData, conn *websocket.Conn) string {
 	t.Helper()
@@ -160,7 +161,6 @@ func (f *fixture) dial(subprotocol string, headers ...string) *websocket.Conn {
 type binConn struct {
 	t       testing.TB
 	ws      *websocket.Conn
-	waiting []frame.Frame // of the last message
 	decoder *frame.Decoder
 }
 
@@ -243,4 +243,14 @@ func (b *binConn) closed() int {
 
 func put(path, data string) op.Op {
 	return &op.Create{Path: path, Data: []byte(data), Replace: true, Parents: true}
+}
+
+// wsOver does the handshake over a connection.
+func wsOver(conn net.Conn, subprotocol string) (*websocket.Conn, error) {
+	d := websocket.Dialer{
+		NetDial:      func(string, string) (net.Conn, error) { return conn, nil },
+		Subprotocols: []string{subprotocol},
+	}
+	ws, _, err := d.Dial("ws://localhost/v1/ws", nil)
+	return ws, err
 }

@@ -5,7 +5,6 @@ import (
 	"io"
 	"math"
 	"net"
-	"os"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -214,12 +213,18 @@ func (c *wsConn) readFailed(err error) {
 	case isClose && closed.Code != websocket.CloseAbnormalClosure:
 		c.end(wsEnd{code: websocket.CloseNormalClosure})
 		c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(closed.Code, ""), time.Now().Add(wsGoodbye))
-	case errors.Is(err, os.ErrDeadlineExceeded) && !c.isEnding():
+	case isTimeout(err) && !c.isEnding():
 		c.s.metrics.slowConsumers.Inc()
 		c.fail(frame.CloseSlow, op.Errorf(op.Timeout, "nothing was heard of the client for too long"))
 	default:
 		c.end(wsEnd{code: websocket.CloseProtocolError})
 	}
+}
+
+// isTimeout reports whether a deadline has passed. Gorilla puts an error of its own in place of the net package's.
+func isTimeout(err error) bool {
+	e, ok := errors.AsType[net.Error](err)
+	return ok && e.Timeout()
 }
 
 var errNoText, errNoBinary = op.Errorf(op.BadRequest, "messages are binary in "+frame.Subprotocol),
@@ -344,7 +349,7 @@ func (c *wsConn) runWriter() {
 	}()
 	err := c.writeAll()
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case isTimeout(err):
 		c.s.metrics.slowConsumers.Inc()
 	case err != nil && !errors.Is(err, net.ErrClosed):
 		c.s.log.Debug("a connection broke off", "connection", c.id, "error", err)

@@ -273,8 +273,11 @@ func validKey(key string) bool {
 
 func isRead(v op.Verb) bool { return v >= op.VerbGet && v <= op.VerbRank }
 
+// isCheck reports whether what a transaction would check can be asked by itself, of a state.
+func isCheck(v op.Verb) bool { return v == op.VerbCheck || v == op.VerbHolder || v == op.VerbTerm }
+
 func (c *wsConn) startRead(r *wsRequest, f *frame.Read) {
-	if !isRead(f.Op.Verb()) {
+	if !isRead(f.Op.Verb()) && !isCheck(f.Op.Verb()) {
 		c.finishWith(r, op.Errorf(op.BadRequest, "%s is not a read", f.Op.Verb()))
 		return
 	}
