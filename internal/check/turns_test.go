@@ -8,10 +8,7 @@ import (
 )
 
 // queue is a story about one lock at /l and one election at /v.
-type queue struct {
-	*story
-	turns []*Turn
-}
+type queue struct{ *story }
 
 func newQueue(t *testing.T) *queue {
 	s := newStory(t)

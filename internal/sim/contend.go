@@ -12,13 +12,16 @@ import (
 	"github.com/coord-kv/coord/op"
 )
 
-// What contenders fight for: a mutex, a lock for readers and writers, a semaphore, and an election.
+// What contenders fight for: a mutex, a lock for readers and writers, a semaphore, and an election. In some runs it is
+// one of these alone.
 const (
 	mutex     = "a"
 	shared    = "b"
 	semaphore = "c"
 	election  = "e"
 )
+
+var prizes = []string{mutex, shared, semaphore, election}
 
 // contend takes locks and leads, in one session after the other.
 func (c *client) contend() {
@@ -40,17 +43,21 @@ func (c *client) contend() {
 }
 
 func (s *conn) takePart() {
-	switch s.w.rng.IntN(12) {
-	case 0:
-		_, err := recipe.Break(s.ctx, s, mutex, 0, "ops")
-		s.meddled(err)
-	case 1:
+	prize := s.w.profile.Prize
+	if prize == "" {
+		prize = pick(s.w, prizes)
+	}
+	switch meddle := s.w.chance(10); {
+	case meddle && prize == election:
 		to := fmt.Sprint(500 + s.w.rng.IntN(s.w.profile.Contenders))
 		s.meddled(recipe.Transfer(s.ctx, s, election, to, "ops"))
-	case 2, 3, 4:
+	case meddle:
+		_, err := recipe.Break(s.ctx, s, prize, 0, "ops")
+		s.meddled(err)
+	case prize == election:
 		s.campaign()
 	default:
-		s.lock()
+		s.lock(prize)
 	}
 }
 
@@ -61,28 +68,28 @@ func (s *conn) meddled(err error) {
 	s.expects(err, op.NoLock, op.NotHolder, op.NotLeaderCandidate, op.SessionExpired)
 }
 
-func (s *conn) spec() (spec recipe.Spec, rule op.Rule) {
-	spec = recipe.Spec{Name: mutex, Owner: fmt.Sprint(s.client.id), Rand: names{s.w}}
-	switch s.w.rng.IntN(6) {
-	case 0:
-		spec.Name, spec.Mode = shared, recipe.Write
-	case 1:
-		spec.Name, spec.Mode, rule.Shared = shared, recipe.Read, true
-	case 2:
-		spec.Name, spec.Mode, spec.Slots, rule.Slots = semaphore, recipe.Slot, 2, 2
-	case 3:
+func (s *conn) spec(name string) (spec recipe.Spec, rule op.Rule) {
+	spec = recipe.Spec{Name: name, Owner: fmt.Sprint(s.client.id), Rand: names{s.w}}
+	switch {
+	case name == semaphore:
+		spec.Mode, spec.Slots, rule.Slots = recipe.Slot, 2, 2
+	case name == shared && s.w.chance(50):
+		spec.Mode, rule.Shared = recipe.Read, true
+	case name == shared:
+		spec.Mode = recipe.Write
+	case s.w.chance(20):
 		spec.AtLeast = time.Duration(1+s.w.rng.IntN(1000)) * time.Millisecond
 	}
 	return spec, rule
 }
 
-func (s *conn) lock() {
-	spec, rule := s.spec()
+func (s *conn) lock(name string) {
+	spec, rule := s.spec(name)
 	l, err := recipe.NewLock(s, spec)
 	if err != nil {
 		panic(err)
 	}
-	turn := s.asks(&check.Turn{Dir: recipe.LocksDir + "/" + spec.Name, Rule: rule, AtLeast: spec.AtLeast})
+	turn := s.asks(&check.Turn{Dir: recipe.LocksDir + "/" + name, Rule: rule, AtLeast: spec.AtLeast})
 	take := l.Acquire
 	if s.w.chance(15) {
 		take = l.Try
@@ -96,7 +103,7 @@ func (s *conn) lock() {
 	s.w.count.Grants++
 	turn.Path, turn.Token = g.Path, g.Token
 	if rule == (op.Rule{}) {
-		s.use(&op.Holder{Dir: turn.Dir, Token: turn.Token}, spec.Name, turn.Token)
+		s.use(&op.Holder{Dir: turn.Dir, Token: turn.Token}, name, turn.Token)
 	}
 	s.sleep(s.w.between(0, time.Second))
 	s.expects(g.Release(s.ctx), op.NotHolder, op.SessionExpired)
@@ -143,11 +150,19 @@ func (s *conn) asks(t *check.Turn) *check.Turn {
 	return t
 }
 
-// willing returns a context for waiting, which may end before the turn comes.
+// willing returns a context for waiting, which may end before the turn comes. Sometimes the process stands still
+// instead, from any moment on, and doesn't know that its session ends while it waits.
 func (s *conn) willing() (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.Background())
-	if s.w.chance(40) {
+	switch s.w.rng.IntN(10) {
+	case 0, 1, 2, 3:
 		s.w.after(s.w.between(0, 8*time.Second), cancel)
+	case 4:
+		s.w.after(s.w.between(0, 2*time.Second), func() {
+			if ctx.Err() == nil && !s.w.quiet && s.ctx.Err() == nil {
+				s.stop()
+			}
+		})
 	}
 	return ctx, cancel
 }
@@ -185,6 +200,7 @@ func (s *conn) expects(err error, codes ...op.Code) {
 func (s *conn) use(fence op.Op, resource string, token op.Zxid) {
 	s.sleep(s.w.between(0, time.Second))
 	if !s.w.quiet && s.w.chance(15) {
+		s.stop()
 		s.standStill()
 	}
 	s.fenced(fence, resource)

@@ -30,6 +30,7 @@ type Profile struct {
 	PowerLoss           float64       // percent of ends of a process
 	FaultEvery          time.Duration // about
 	Contenders          int           // clients that take locks and stand for election
+	Prize               string        // what they fight for; "" for all there is
 }
 
 // NewProfile draws the profile of a seed.
@@ -53,6 +54,9 @@ func NewProfile(seed uint64) Profile {
 		p.History = watch.Limits{ChunkBytes: 128 << r.IntN(3), MemoryBytes: 1 << 10, TotalBytes: 2 << 10 << r.IntN(4)}
 	}
 	p.Contenders = []int{0, 2, 4, 6}[r.IntN(4)]
+	if r.IntN(2) == 0 {
+		p.Prize = prizes[r.IntN(len(prizes))]
+	}
 	return p
 }
 

@@ -113,12 +113,17 @@ func (s *conn) lose(why error) {
 	s.end(why)
 }
 
-// standStill stops the process for so long that its session ends.
-func (s *conn) standStill() {
+// stop makes the process stand still for so long that its session ends. Its coroutine notices at its next call.
+func (s *conn) stop() {
 	s.w.count.Stopped++
-	d := s.timeout + s.w.between(time.Second, 4*time.Second)
-	s.paused = s.w.now + d
-	s.sleep(d)
+	s.paused = s.w.now + s.timeout + s.w.between(time.Second, 4*time.Second)
+}
+
+// standStill waits until the process goes on.
+func (s *conn) standStill() {
+	for s.w.now < s.paused {
+		s.sleep(s.paused - s.w.now)
+	}
 }
 
 // leave closes the session, or lets it expire.
@@ -138,6 +143,7 @@ func (s *conn) Context() context.Context { return s.ctx }
 // Do sends a numbered request until it is decided or the session is lost. It takes no notice of its context: what was
 // sent and is not decided would be in the way of the next number.
 func (s *conn) Do(_ context.Context, o op.Op) (*op.Result, error) {
+	s.standStill()
 	if s.ctx.Err() != nil {
 		return nil, s.over(op.Refused)
 	}
@@ -169,6 +175,7 @@ func (s *conn) over(o op.Outcome) error { return &op.Error{Code: op.SessionExpir
 
 // Read asks members until one answers or the session is lost.
 func (s *conn) Read(_ context.Context, o op.Op, ro op.ReadOptions) (*op.Result, error) {
+	s.standStill()
 	for s.ctx.Err() == nil {
 		ro.MinZxid = max(ro.MinZxid, s.seen)
 		if res := s.ask(o, ro); res == nil {
@@ -206,6 +213,7 @@ func (e *events) Close() {
 
 func (e *events) Next(ctx context.Context) ([]op.Event, op.Zxid, error) {
 	for {
+		e.standStill()
 		// The session first, because ctx may end with it, but later.
 		if e.ctx.Err() != nil {
 			return nil, e.pos, e.over(op.Refused)
