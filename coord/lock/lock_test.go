@@ -1,0 +1,383 @@
+package lock_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coord-kv/coord/coord"
+	"github.com/coord-kv/coord/coord/coordtest"
+	"github.com/coord-kv/coord/coord/lock"
+)
+
+// world is a cluster on virtual time, in a bubble that holds that every goroutine of a test has ended with it.
+type world struct {
+	*testing.T
+	cluster *coordtest.Cluster
+	client  *coord.Client
+}
+
+func bubble(t *testing.T, members int, test func(w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		c := coordtest.Start(t, members, coordtest.InMemory())
+		test(&world{t, c, c.Client(t)})
+	})
+}
+
+const ttl = 10 * time.Second
+
+func (w *world) session() *coord.Session {
+	w.Helper()
+	s, err := w.client.Session(w.Context(), coord.TTL(ttl))
+	if err != nil {
+		w.Fatal(err)
+	}
+	return s
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// TestExclusive: a second one waits until the first has unlocked, and has a higher token.
+func TestExclusive(t *testing.T) {
+	bubble(t, 1, func(w *world) {
+		a := lock.New(w.session(), "nightly", lock.Owner("a"), lock.Metadata("in rack 7"))
+		ahead := -1
+		b := lock.New(w.session(), "nightly", lock.Owner("b"), lock.OnWait(func(n int) { ahead = n }))
+		first := must(a.Lock(w.Context()))
+		_, err := b.TryLock(w.Context())
+		var held *lock.HeldError
+		if !errors.As(err, &held) || !errors.Is(err, lock.ErrHeld) {
+			t.Fatalf("a lock that is held was tried: %v", err)
+		}
+		if h, ok := held.Holder(); !ok || h.Owner != "a" || h.Metadata != "in rack 7" || h.Token != first.Token().Zxid {
+			t.Errorf("the holder is %+v", h)
+		}
+		got := make(chan *lock.Held, 1)
+		go func() { got <- must(b.Lock(w.Context())) }()
+		synctest.Wait()
+		if i := must(a.Inspect(w.Context())); len(i.Waiters) != 1 || i.Waiters[0].Owner != "b" || ahead != 1 {
+			t.Errorf("the one who waits behind %d is %+v", ahead, i.Waiters)
+		}
+		if err := first.Unlock(w.Context()); err != nil {
+			t.Error(err)
+		}
+		second := <-got
+		if second.Token().Zxid <= first.Token().Zxid || second.Token().String() == first.Token().String() {
+			t.Errorf("the tokens are %v and %v", first.Token(), second.Token())
+		}
+		if err := context.Cause(first.Context()); err != context.Canceled {
+			t.Errorf("the first one's context: %v", err)
+		}
+		if err := first.Unlock(w.Context()); !errors.Is(err, lock.ErrNotHeld) {
+			t.Errorf("unlocked twice: %v", err)
+		}
+		if second.Context().Err() != nil {
+			t.Error("that took the lock from the second")
+		}
+	})
+}
+
+// TestReentrance: who would wait for itself is told so; another owner of the session may wait.
+func TestReentrance(t *testing.T) {
+	bubble(t, 1, func(w *world) {
+		s := w.session()
+		m := lock.New(s, "x")
+		held := must(m.Lock(w.Context()))
+		_, err := m.Lock(w.Context())
+		var e *lock.HeldError
+		if !errors.Is(err, lock.ErrHeld) || errors.As(err, &e) {
+			t.Errorf("reentrant: %v", err)
+		}
+		other := make(chan error, 1)
+		go func() {
+			h, err := lock.New(s, "x", lock.Owner("another thread")).Lock(w.Context())
+			other <- errors.Join(err, h.Unlock(w.Context()))
+		}()
+		synctest.Wait()
+		held.Unlock(w.Context())
+		if err := <-other; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestGivingUp: when its context ends, one who waits leaves the line.
+func TestGivingUp(t *testing.T) {
+	bubble(t, 1, func(w *world) {
+		held := must(lock.New(w.session(), "x").Lock(w.Context()))
+		ctx, cancel := context.WithTimeout(w.Context(), time.Minute)
+		defer cancel()
+		_, err := lock.New(w.session(), "x").Lock(ctx)
+		if !errors.Is(err, lock.ErrHeld) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v", err)
+		}
+		if i := must(lock.Inspect(w.Context(), w.client, "x")); len(i.Waiters) != 0 || len(i.Holders) != 1 {
+			t.Errorf("%+v", i)
+		}
+		held.Unlock(w.Context())
+	})
+}
+
+// TestDoEndsWithTheLock: the context of Do ends when the lock is broken, when its session expires, and when nobody can
+// say that the session lives; what was fenced is refused afterwards.
+func TestDoEndsWithTheLock(t *testing.T) {
+	for what, lose := range map[string]func(w *world, s *coord.Session){
+		"broken": func(w *world, _ *coord.Session) {
+			if err := lock.Break(w.Context(), w.client, "x", 0, "an admin"); err != nil {
+				w.Error(err)
+			}
+		},
+		"expired": func(w *world, s *coord.Session) { w.cluster.ExpireSession(s.ID()) },
+		"paused":  func(w *world, s *coord.Session) { w.cluster.PauseSession(s.ID()) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			bubble(t, 1, func(w *world) {
+				s := w.session()
+				want := map[string]error{"broken": lock.ErrNotHeld}[what]
+				if want == nil {
+					want = coord.ErrSessionExpired
+				}
+				err := lock.New(s, "x").Do(w.Context(), func(ctx context.Context, token coord.Token) error {
+					if _, err := w.client.Create(ctx, "/"+what, nil, coord.Fenced(token)); err != nil {
+						t.Error(err)
+					}
+					start := time.Now()
+					lose(w, s)
+					<-ctx.Done()
+					if cause := context.Cause(ctx); !errors.Is(cause, want) {
+						t.Errorf("the cause is %v", cause)
+					}
+					if took := time.Since(start); took > ttl {
+						t.Errorf("it ended after %s", took)
+					}
+					next := must(lock.New(w.session(), "x").Lock(w.Context()))
+					defer next.Unlock(w.Context())
+					_, err := w.client.Set(w.Context(), "/"+what, nil, coord.Fenced(token))
+					if !errors.Is(err, coord.ErrStaleToken) {
+						t.Errorf("a write with the old token: %v", err)
+					}
+					return nil
+				})
+				if !errors.Is(err, want) {
+					t.Errorf("Do returned %v", err)
+				}
+			})
+		})
+	}
+}
+
+// TestDoReturns what its function does, and has given the lock back, also when that panics.
+func TestDoReturns(t *testing.T) {
+	bubble(t, 1, func(w *world) {
+		m, mine := lock.New(w.session(), "x"), errors.New("mine")
+		if err := m.Do(w.Context(), func(context.Context, coord.Token) error { return mine }); err != mine {
+			t.Errorf("%v", err)
+		}
+		func() {
+			defer func() { recover() }()
+			m.Do(w.Context(), func(context.Context, coord.Token) error { panic("now") })
+		}()
+		held := must(m.TryLock(w.Context()))
+		held.Unlock(w.Context())
+		i := must(m.Inspect(w.Context()))
+		if len(i.Holders) != 0 || len(i.History) != 3 || i.History[0].Ended != "released" || i.History[0].Until.IsZero() {
+			t.Errorf("%+v", i)
+		}
+	})
+}
+
+// TestWithinDo: the context of Do ends with that of its caller, and the lock is given back all the same.
+func TestWithinDo(t *testing.T) {
+	bubble(t, 1, func(w *world) {
+		ctx, cancel := context.WithCancel(w.Context())
+		m := lock.New(w.session(), "x")
+		err := m.Do(ctx, func(ctx context.Context, _ coord.Token) error {
+			cancel()
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		if err != context.Canceled {
+			t.Errorf("%v", err)
+		}
+		must(m.TryLock(w.Context())).Unlock(w.Context())
+	})
+}
+
+// TestSessionEndsWhileWaiting: an error, never a late grant.
+func TestSessionEndsWhileWaiting(t *testing.T) {
+	bubble(t, 1, func(w *world) {
+		held := must(lock.New(w.session(), "x").Lock(w.Context()))
+		s := w.session()
+		got := make(chan error, 1)
+		go func() {
+			_, err := lock.New(s, "x").Lock(w.Context())
+			got <- err
+		}()
+		synctest.Wait()
+		w.cluster.PauseSession(s.ID())
+		time.Sleep(2 * ttl)
+		held.Unlock(w.Context())
+		w.cluster.ResumeSession(s.ID())
+		if err := <-got; !errors.Is(err, coord.ErrSessionExpired) {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// TestReadersAndSlots: readers share a lock, so do as many as a semaphore has slots; each can write under their token.
+func TestReadersAndSlots(t *testing.T) {
+	bubble(t, 1, func(w *world) {
+		s := w.session()
+		write := func(h *lock.Held) error {
+			_, err := w.client.Create(w.Context(), "/w-", nil, coord.Sequence(), coord.Fenced(h.Token()))
+			return err
+		}
+		rw := lock.NewRW(s, "rw", lock.AtLeast(time.Second))
+		r1 := must(rw.Reader().Lock(w.Context()))
+		r2 := must(lock.NewRW(w.session(), "rw").Reader().Lock(w.Context()))
+		if _, err := lock.NewRW(w.session(), "rw").TryLock(w.Context()); !errors.Is(err, lock.ErrHeld) {
+			t.Errorf("a writer among readers: %v", err)
+		}
+		if err := errors.Join(write(r1), write(r2), lock.UnlockAll(w.Context(), r1, r2), write(must(rw.Lock(w.Context())))); err != nil {
+			t.Error(err)
+		}
+		a := must(lock.NewSemaphore(s, "sem", 2, lock.Owner("a")).Lock(w.Context()))
+		b := must(lock.NewSemaphore(s, "sem", 2, lock.Owner("b")).Lock(w.Context()))
+		if err := errors.Join(write(a), write(b)); err != nil {
+			t.Error(err)
+		}
+		if _, err := lock.NewSemaphore(s, "sem", 2, lock.Owner("c")).TryLock(w.Context()); !errors.Is(err, lock.ErrHeld) {
+			t.Errorf("a third one of two: %v", err)
+		}
+		if _, err := lock.NewSemaphore(s, "sem", 3, lock.Owner("d")).TryLock(w.Context()); !errors.Is(err, lock.ErrMixed) {
+			t.Errorf("one who takes it for three: %v", err)
+		}
+		lock.UnlockAll(w.Context(), a, b)
+		if err := write(a); !errors.Is(err, coord.ErrStaleToken) {
+			t.Errorf("a write without the slot: %v", err)
+		}
+	})
+}
+
+// TestMinimumHold: a lock that was held for a moment stays taken for as long as its holder wanted.
+func TestMinimumHold(t *testing.T) {
+	bubble(t, 1, func(w *world) {
+		start := time.Now()
+		held := must(lock.New(w.session(), "x", lock.AtLeast(time.Minute)).Lock(w.Context()))
+		held.Unlock(w.Context())
+		next := must(lock.New(w.session(), "x").Lock(w.Context()))
+		if took := time.Since(start); took < time.Minute {
+			t.Errorf("it was free after %s", took)
+		}
+		next.Unlock(w.Context())
+	})
+}
+
+// TestSeveral: two who take the same two locks in different order don't wait for each other; all or none are taken.
+func TestSeveral(t *testing.T) {
+	bubble(t, 1, func(w *world) {
+		done := make(chan error, 20)
+		for i := range 20 {
+			s := w.session()
+			both := []*lock.Mutex{lock.New(s, "a"), lock.New(s, "b")}
+			if i%2 == 0 {
+				slices.Reverse(both)
+			}
+			go func() {
+				held, err := lock.LockAll(w.Context(), both...)
+				if err == nil {
+					err = lock.UnlockAll(w.Context(), held...)
+				}
+				done <- errors.Join(err, s.Close(w.Context()))
+			}()
+		}
+		for range 20 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		s := w.session()
+		held := must(lock.New(w.session(), "b").Lock(w.Context()))
+		if _, err := lock.TryLockAll(w.Context(), lock.New(s, "a"), lock.New(s, "b")); !errors.Is(err, lock.ErrHeld) {
+			t.Errorf("%v", err)
+		}
+		must(lock.New(s, "a").TryLock(w.Context())).Unlock(w.Context())
+		held.Unlock(w.Context())
+		if _, err := lock.LockAll(w.Context(), lock.New(s, "a"), lock.New(w.session(), "b")); err == nil {
+			t.Error("locks of two sessions were taken together")
+		}
+	})
+}
+
+// TestFailover: a lock is held on through the death of the leader, and is passed on after it.
+func TestFailover(t *testing.T) {
+	bubble(t, 3, func(w *world) {
+		held := must(lock.New(w.session(), "x").Lock(w.Context()))
+		got := make(chan *lock.Held, 1)
+		next := w.session()
+		go func() { got <- must(lock.New(next, "x").Lock(w.Context())) }()
+		synctest.Wait()
+		w.cluster.Kill(w.cluster.Leader())
+		w.cluster.Leader()
+		time.Sleep(2 * ttl)
+		if err := context.Cause(held.Context()); err != nil {
+			t.Fatalf("the lock was lost: %v", err)
+		}
+		if err := held.Unlock(w.Context()); err != nil {
+			t.Error(err)
+		}
+		if h := <-got; h.Token().Zxid <= held.Token().Zxid {
+			t.Errorf("the tokens are %v and %v", held.Token(), h.Token())
+		}
+	})
+}
+
+// TestBadLocks: names and options that can't be are refused when the lock is wanted.
+func TestBadLocks(t *testing.T) {
+	bubble(t, 1, func(w *world) {
+		s := w.session()
+		for what, m := range map[string]*lock.Mutex{
+			"no name": lock.New(s, ""), "a slash": lock.New(s, "a/b"), "the root": lock.New(s, "/"),
+			"no slots": lock.NewSemaphore(s, "x", 0), "a hold of a part": lock.New(s, "x", lock.AtLeast(time.Microsecond)),
+			"a hold of a slot": lock.NewSemaphore(s, "x", 2, lock.AtLeast(time.Second)), "an owner": lock.New(s, "x", lock.Owner("\xff")),
+		} {
+			var e *coord.Error
+			if _, err := m.Lock(w.Context()); !errors.As(err, &e) || e.Outcome != coord.Refused {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		if _, err := lock.Inspect(w.Context(), w.client, "never"); !errors.Is(err, lock.ErrNoLock) {
+			t.Errorf("%v", err)
+		}
+		held := must(lock.New(s, "/some/where").Lock(w.Context()))
+		for name, err := range lock.Names(w.Context(), w.client) {
+			t.Errorf("%s, %v", name, err)
+		}
+		held.Unlock(w.Context())
+	})
+}
+
+// TestUnlockWithoutAService: who can't wait for an answer isn't kept, and the lock is free later.
+func TestUnlockWithoutAService(t *testing.T) {
+	bubble(t, 1, func(w *world) {
+		s := w.session()
+		held := must(lock.New(s, "x").Lock(w.Context()))
+		w.cluster.PauseSession(s.ID())
+		ctx, cancel := context.WithTimeout(w.Context(), time.Second)
+		defer cancel()
+		if err := held.Unlock(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v", err)
+		}
+		w.cluster.ResumeSession(s.ID())
+		must(lock.New(w.session(), "x").Lock(w.Context())).Unlock(w.Context())
+	})
+}
