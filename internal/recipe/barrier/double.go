@@ -1,0 +1,159 @@
+package barrier
+
+import (
+	"context"
+	"errors"
+
+	"github.com/coord-kv/coord/internal/recipe"
+	"github.com/coord-kv/coord/internal/recipe/follow"
+	"github.com/coord-kv/coord/internal/recipe/group"
+	"github.com/coord-kv/coord/op"
+	"github.com/coord-kv/coord/watch"
+)
+
+// Double is a barrier for n members: Enter returns when n have entered, Leave when all have left. Then it is as new.
+//
+//	/double-barriers/NAME/members/SESSION    ephemeral: who has entered and not left
+//	/double-barriers/NAME/ready              n have been there: all may begin
+//
+// A member whose session ends counts as one that has left. If that happens before n were there, the others wait for
+// another one; if afterwards, they don't wait for it at the end. More than n may enter before anybody has begun; who comes
+// when a round is under way waits for the next one.
+type Double struct {
+	conn recipe.Conn
+	dir  string
+	n    int
+}
+
+// NewDouble returns the double barrier of that name for n members, at least 1, each with a session of its own. All must
+// say the same n. The error is a bad_path or bad_request.
+func NewDouble(c recipe.Conn, name string, n int) (*Double, error) {
+	if err := group.CheckName(name); err != nil {
+		return nil, err
+	}
+	if n < 1 {
+		return nil, op.Errorf(op.BadRequest, "a double barrier is for at least one member, not %d", n)
+	}
+	return &Double{c, op.Join(DoublesDir, name), n}, nil
+}
+
+func (d *Double) members() string { return d.dir + "/members" }
+func (d *Double) ready() string   { return d.dir + "/ready" }
+func (d *Double) me() string      { return op.Join(d.members(), d.conn.Session().String()) }
+
+// round is what a member sees of the barrier.
+type round struct {
+	members int
+	ready   bool
+}
+
+func (d *Double) read(ctx context.Context, o op.ReadOptions) (r round, at op.Zxid, err error) {
+	res, err := d.conn.Read(ctx, &op.Subtree{Path: d.dir, Depth: 1}, o)
+	if e, ok := errors.AsType[*op.Error](err); ok && e.Code == op.NoNode {
+		return r, e.Zxid, nil
+	}
+	if err != nil {
+		return r, 0, err
+	}
+	for _, n := range res.Nodes {
+		switch n.Path {
+		case d.members():
+			r.members = int(n.Stat.NumChildren)
+		case d.ready():
+			r.ready = true
+		}
+	}
+	return r, res.Zxid, nil
+}
+
+// follow follows the round; members come and go two levels below.
+func (d *Double) follow() *follow.Follower[round] {
+	return follow.New(d.conn, watch.Filter{Path: d.dir, Scope: watch.Subtree}, d.read)
+}
+
+// Enter waits until n members are there. If ctx ends before, the member leaves again, at worst with its session. A session
+// that is in already is node_exists.
+func (d *Double) Enter(ctx context.Context) error {
+	if err := d.come(ctx); err != nil {
+		return err
+	}
+	err := d.begin(ctx)
+	if err != nil {
+		// Whatever comes of it: a node that stays goes with the session.
+		d.leave(d.conn.Context())
+	}
+	return err
+}
+
+// come makes the member's node in a round that has not begun.
+func (d *Double) come(ctx context.Context) error {
+	f := d.follow()
+	defer f.Close()
+	me := &op.Create{Path: d.me(), Kind: op.Ephemeral, Parents: true}
+	for {
+		r, _, err := f.Next(ctx)
+		if err != nil {
+			return err
+		}
+		if r.ready && r.members > 0 {
+			continue // a round is under way
+		}
+		if r.ready {
+			if err := d.end(ctx); err != nil {
+				return err
+			}
+		}
+		_, err = d.conn.Do(ctx, &op.Txn{Then: []op.Op{&op.Check{Path: d.ready(), If: op.Cond{Absent: true}}, me}})
+		if e, ok := errors.AsType[*op.Error](err); ok && e.Code == op.NodeExists && e.Path == d.ready() {
+			continue // it has begun meanwhile, and that is a change
+		}
+		return err
+	}
+}
+
+// begin waits until n are there, and says so to all.
+func (d *Double) begin(ctx context.Context) error {
+	f := d.follow()
+	defer f.Close()
+	for {
+		r, _, err := f.Next(ctx)
+		if err != nil || r.ready {
+			return err
+		}
+		if r.members >= d.n {
+			_, err := d.conn.Do(ctx, &op.Create{Path: d.ready()})
+			return unless(op.NodeExists, err)
+		}
+	}
+}
+
+// Leave waits until all members have left, or ended. It must follow an Enter that has returned nil.
+func (d *Double) Leave(ctx context.Context) error {
+	if err := d.leave(ctx); err != nil {
+		return err
+	}
+	f := d.follow()
+	defer f.Close()
+	for {
+		r, _, err := f.Next(ctx)
+		if err != nil || !r.ready {
+			return err
+		}
+		if r.members == 0 {
+			return d.end(ctx)
+		}
+	}
+}
+
+func (d *Double) leave(ctx context.Context) error {
+	_, err := d.conn.Do(ctx, &op.Delete{Path: d.me(), If: op.Always})
+	return unless(op.NoNode, err)
+}
+
+// end ends a round that nobody is in any more: the directory of members can be deleted only when it is empty.
+func (d *Double) end(ctx context.Context) error {
+	_, err := d.conn.Do(ctx, &op.Txn{Then: []op.Op{
+		&op.Delete{Path: d.members(), If: op.Always}, &op.Delete{Path: d.ready(), If: op.Always},
+	}})
+	return unless(op.NotEmpty, unless(op.NoNode, err))
+}
