@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	crand "crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -308,104 +307,6 @@ func InTerm(ctx context.Context, c Conn, name string) (*Term, error) {
 	return &Term{
 		Name: name, Token: i.Leader.Token, Path: h.Path, ID: h.Owner, line: l, czxid: h.Token, record: record,
 	}, err
-}
-
-// Leader is who leads. Its zero value, but for Zxid, stands for nobody.
-type Leader struct {
-	ID      string
-	Value   string
-	Token   op.Zxid // the term
-	Session op.SessionID
-	Since   op.Time
-	Zxid    op.Zxid // as of which state
-}
-
-// LeaderOf reads who leads. A candidate of another recipe that leads is not seen here: it has no term.
-func LeaderOf(ctx context.Context, r Reader, name string) (Leader, error) {
-	dir, err := Dir(ElectionsDir, name)
-	if err != nil {
-		return Leader{}, err
-	}
-	res, err := r.Read(ctx, &op.Get{Path: dir}, op.ReadOptions{Level: op.Linearizable})
-	if errors.Is(err, &op.Error{Code: op.NoNode}) {
-		e, _ := errors.AsType[*op.Error](err)
-		return Leader{Zxid: e.Zxid}, nil
-	}
-	if err != nil {
-		return Leader{}, err
-	}
-	// Whether the term still stands is asked of a state that may be a later one: then either it is over, or it was in
-	// force at both, and its data the same.
-	check, err := r.Read(ctx, &op.Term{Dir: dir, Token: res.Stat.Mzxid}, op.ReadOptions{Level: op.Linearizable})
-	if e, ok := errors.AsType[*op.Error](err); ok && e.Code == op.StaleToken {
-		return Leader{Zxid: max(res.Zxid, e.Zxid)}, nil
-	}
-	if err != nil {
-		return Leader{}, err
-	}
-	var l leading
-	if json.Unmarshal(res.Data, &l) != nil {
-		l.ID = printable(res.Data)
-	}
-	return Leader{l.ID, l.Value, res.Stat.Mzxid, l.Session, res.Stat.Mtime, max(res.Zxid, check.Zxid)}, nil
-}
-
-// Observer follows who leads. One goroutine uses it at a time.
-type Observer struct {
-	conn  Conn
-	name  string
-	dir   string
-	begun bool
-	last  Leader
-}
-
-// Observe returns an Observer of an election, which begins with the leader as it is.
-func Observe(c Conn, name string) (*Observer, error) {
-	dir, err := Dir(ElectionsDir, name)
-	if err != nil {
-		return nil, err
-	}
-	return &Observer{conn: c, name: name, dir: dir}, nil
-}
-
-// ObserveAfter returns an Observer of whoever leads after that term; 0 stands for a time when nobody led.
-func ObserveAfter(c Conn, name string, term op.Zxid) (*Observer, error) {
-	o, err := Observe(c, name)
-	if err == nil {
-		o.begun, o.last.Token = true, term
-	}
-	return o, err
-}
-
-// Next waits until the leader is another one than Next has returned last, and returns it. Leaders that were followed by
-// another one in the meantime are left out: what counts is who leads.
-func (o *Observer) Next(ctx context.Context) (Leader, error) {
-	for {
-		l, err := LeaderOf(ctx, o.conn, o.name)
-		if err != nil {
-			return Leader{}, err
-		}
-		changed := !o.begun || l.Token != o.last.Token
-		o.begun, o.last = true, l
-		if changed {
-			return l, nil
-		}
-		if err := o.change(ctx); err != nil {
-			return Leader{}, err
-		}
-	}
-}
-
-// change waits for something to happen in the directory after what Next has seen.
-func (o *Observer) change(ctx context.Context) error {
-	f := watch.Filter{Path: o.dir, Scope: watch.Children}
-	events, err := o.conn.Watch(ctx, f, o.last.Zxid)
-	if err != nil {
-		return ignoreGap(err)
-	}
-	defer events.Close()
-	_, _, err = events.Next(ctx)
-	return ignoreGap(err)
 }
 
 // ElectionInfo is an election as it stands: its leader is the only one of Holders, if it has one; Waiters are the other
