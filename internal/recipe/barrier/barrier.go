@@ -12,7 +12,6 @@ import (
 	"errors"
 
 	"github.com/coord-kv/coord/internal/recipe"
-	"github.com/coord-kv/coord/internal/recipe/counter"
 	"github.com/coord-kv/coord/internal/recipe/follow"
 	"github.com/coord-kv/coord/internal/recipe/group"
 	"github.com/coord-kv/coord/op"
@@ -76,44 +75,3 @@ func unless(code op.Code, err error) error {
 	}
 	return err
 }
-
-// Latch is a count that goes down to nothing, and stays there. It may be used concurrently; a session is not needed.
-type Latch struct{ count *counter.Counter }
-
-// NewLatch returns the latch of that name, one segment of a path. The error is a bad_path.
-func NewLatch(c recipe.Conn, name string) (*Latch, error) {
-	if err := group.CheckName(name); err != nil {
-		return nil, err
-	}
-	return &Latch{counter.Existing(c, op.Join(LatchesDir, name))}, nil
-}
-
-// Set makes the latch, to be counted down n times. The error is node_exists if it is there.
-func (l *Latch) Set(ctx context.Context, n int64) error {
-	if n < 1 || n > counter.Limit {
-		return op.Errorf(op.BadRequest, "a latch counts down from at least 1")
-	}
-	return l.count.Make(ctx, n)
-}
-
-// CountDown counts once, and returns how often it must be counted yet. One that is open stays so. The error is no_node
-// before Set.
-func (l *Latch) CountDown(ctx context.Context) (int64, error) {
-	v, err := l.count.Add(ctx, -1, counter.Bounds{Min: 0, Max: counter.Limit})
-	return v.N, unless(op.PreconditionFailed, err)
-}
-
-// Wait waits until the latch has been set and counted down.
-func (l *Latch) Wait(ctx context.Context) error {
-	f := l.count.Watch()
-	defer f.Close()
-	for {
-		v, _, err := f.Next(ctx)
-		if err != nil || v.N == 0 {
-			return err
-		}
-	}
-}
-
-// Delete removes the latch, so that it can be set again. The error is no_node if it isn't there.
-func (l *Latch) Delete(ctx context.Context) error { return l.count.Delete(ctx) }

@@ -64,11 +64,12 @@ func TestBarrier(t *testing.T) {
 	})
 }
 
-// TestLatch: it opens at the last count and not before, for those who wait before it is set, too.
+// TestLatch: it opens at the last count and not before, for those who wait before it is set, too; each id counts once,
+// also if its program is killed and starts again.
 func TestLatch(t *testing.T) {
 	ctx := context.Background()
 	eachSeed(t, func(w *lab.World) (problem error) {
-		counted, through := 0, 0
+		counted, through := map[string]bool{}, 0
 		latch := func() *barrier.Latch {
 			l, err := barrier.NewLatch(w.Guest(), "start")
 			if err != nil {
@@ -76,26 +77,40 @@ func TestLatch(t *testing.T) {
 			}
 			return l
 		}
-		if err := latch().Set(ctx, 3); err != nil {
-			return err
-		}
 		for range 2 {
 			l := latch()
 			w.Go(func() {
-				if err := l.Wait(ctx); err != nil || counted < 3 {
-					problem = fmt.Errorf("open after %d: %v", counted, err)
+				if err := l.Wait(ctx); err != nil || len(counted) < 3 {
+					problem = fmt.Errorf("open after %v: %v", counted, err)
 				}
 				through++
 			})
 		}
-		for range 4 {
+		for range 3 {
 			l := latch()
 			w.Go(func() {
-				counted++
-				if _, err := l.CountDown(ctx); err != nil {
+				if err := l.Set(ctx, 3); err != nil {
 					problem = err
 				}
 			})
+		}
+		for w.View().Read(&op.Exists{Path: "/latches/start"}, nil).Stat == nil {
+			w.Step()
+		}
+		for i := range 5 {
+			l, id := latch(), fmt.Sprint(i/2) // 0 0 1 1 2
+			task := w.Go(func() {
+				counted[id] = true
+				if _, err := l.CountDown(ctx, id); err != nil {
+					problem = err
+				}
+			})
+			if i%2 == 1 && w.Chance(2) {
+				for range w.Rand.IntN(20) {
+					w.Step()
+				}
+				w.Kill(task)
+			}
 		}
 		w.Run()
 		if through != 2 && problem == nil {
@@ -105,21 +120,38 @@ func TestLatch(t *testing.T) {
 	})
 }
 
-// TestLatchMustBeSet: before, there is nothing to count.
-func TestLatchMustBeSet(t *testing.T) {
+// TestLatchCounts: what each count says, and that there must be a latch to count.
+func TestLatchCounts(t *testing.T) {
 	ctx := context.Background()
 	l, err := barrier.NewLatch(lab.New(1).Guest(), "start")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.CountDown(ctx); !errors.Is(err, &op.Error{Code: op.NoNode}) {
+	if _, err := l.CountDown(ctx, "a"); !errors.Is(err, &op.Error{Code: op.NoNode}) {
 		t.Error(err)
 	}
-	if err := errors.Join(l.Set(ctx, 1), l.Delete(ctx), l.Set(ctx, 2)); err != nil {
+	if err := l.Set(ctx, 0); err == nil {
+		t.Error("set to 0")
+	}
+	if err := errors.Join(l.Set(ctx, 1), l.Delete(ctx), l.Set(ctx, 3), l.Set(ctx, 3)); err != nil {
 		t.Error(err)
 	}
-	if left, err := l.CountDown(ctx); left != 1 || err != nil {
-		t.Error(left, err)
+	if err := l.Set(ctx, 2); !errors.Is(err, &op.Error{Code: op.NodeExists}) {
+		t.Errorf("set to another count: %v", err)
+	}
+	for _, step := range []struct {
+		id   string
+		left int64
+	}{{"a", 2}, {"a", 2}, {"", 1}, {"", 0}, {"a", 0}, {"b", 0}, {"", 0}} {
+		if c, err := l.CountDown(ctx, step.id); err != nil || c.Left() != step.left || c.Open() != (step.left == 0) {
+			t.Errorf("%q: %+v, %v", step.id, c, err)
+		}
+	}
+	if ids, more, err := l.Counted(ctx, "", op.ReadOptions{}); len(ids) != 3 || more || err != nil {
+		t.Errorf("%v, %v", ids, err)
+	}
+	if _, err := l.CountDown(ctx, "a/b"); !errors.Is(err, &op.Error{Code: op.BadPath}) {
+		t.Error(err)
 	}
 }
 
@@ -190,5 +222,32 @@ func TestDoubleDeath(t *testing.T) {
 			return fmt.Errorf("only %d of those who live got through", through)
 		}
 		return nil
+	})
+}
+
+// TestDoubleOvertaken: one who looks for the end of its round when the next has begun doesn't wait for that one's.
+func TestDoubleOvertaken(t *testing.T) {
+	ctx := context.Background()
+	eachSeed(t, func(w *lab.World) error {
+		slow, errSlow := barrier.NewDouble(w.Open(), "step", 1)
+		next, errNext := barrier.NewDouble(w.Open(), "step", 1)
+		if err := errors.Join(errSlow, errNext, slow.Enter(ctx)); err != nil {
+			return err
+		}
+		var left error
+		task := w.Go(func() { left = slow.Leave(ctx) })
+		members := func() int {
+			return int(w.View().Read(&op.Exists{Path: "/double-barriers/step/members"}, nil).Stat.NumChildren)
+		}
+		for members() > 0 {
+			w.Step()
+		}
+		if err := next.Enter(ctx); err != nil { // and it stays in
+			return err
+		}
+		if w.Run(); !task.Over() {
+			return errors.New("it waits for those of the next round")
+		}
+		return left
 	})
 }

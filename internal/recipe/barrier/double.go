@@ -19,10 +19,13 @@ import (
 // A member whose session ends counts as one that has left. If that happens before n were there, the others wait for
 // another one; if afterwards, they don't wait for it at the end. More than n may enter before anybody has begun; who comes
 // when a round is under way waits for the next one.
+//
+// One goroutine uses it at a time.
 type Double struct {
-	conn recipe.Conn
-	dir  string
-	n    int
+	conn  recipe.Conn
+	dir   string
+	n     int
+	round op.Zxid // that this member has begun; 0 if it doesn't know
 }
 
 // NewDouble returns the double barrier of that name for n members, at least 1, each with a session of its own. All must
@@ -34,20 +37,21 @@ func NewDouble(c recipe.Conn, name string, n int) (*Double, error) {
 	if n < 1 {
 		return nil, op.Errorf(op.BadRequest, "a double barrier is for at least one member, not %d", n)
 	}
-	return &Double{c, op.Join(DoublesDir, name), n}, nil
+	return &Double{conn: c, dir: op.Join(DoublesDir, name), n: n}, nil
 }
 
 func (d *Double) members() string { return d.dir + "/members" }
 func (d *Double) ready() string   { return d.dir + "/ready" }
 func (d *Double) me() string      { return op.Join(d.members(), d.conn.Session().String()) }
 
-// round is what a member sees of the barrier.
-type round struct {
-	members int
-	ready   bool
+// Round is what a member sees of the barrier.
+type Round struct {
+	Members int
+	ID      op.Zxid // of the round that is under way: no two have the same; 0 if none has begun
 }
 
-func (d *Double) read(ctx context.Context, o op.ReadOptions) (r round, at op.Zxid, err error) {
+// Read reads how the barrier is, and the position of the state that says so.
+func (d *Double) Read(ctx context.Context, o op.ReadOptions) (r Round, at op.Zxid, err error) {
 	res, err := d.conn.Read(ctx, &op.Subtree{Path: d.dir, Depth: 1}, o)
 	if e, ok := errors.AsType[*op.Error](err); ok && e.Code == op.NoNode {
 		return r, e.Zxid, nil
@@ -58,26 +62,29 @@ func (d *Double) read(ctx context.Context, o op.ReadOptions) (r round, at op.Zxi
 	for _, n := range res.Nodes {
 		switch n.Path {
 		case d.members():
-			r.members = int(n.Stat.NumChildren)
+			r.Members = int(n.Stat.NumChildren)
 		case d.ready():
-			r.ready = true
+			r.ID = n.Stat.Czxid
 		}
 	}
 	return r, res.Zxid, nil
 }
 
-// follow follows the round; members come and go two levels below.
-func (d *Double) follow() *follow.Follower[round] {
-	return follow.New(d.conn, watch.Filter{Path: d.dir, Scope: watch.Subtree}, d.read)
-}
+// Filter matches every change of the barrier; members come and go two levels below.
+func (d *Double) Filter() watch.Filter { return watch.Filter{Path: d.dir, Scope: watch.Subtree} }
+
+func (d *Double) follow() *follow.Follower[Round] { return follow.New(d.conn, d.Filter(), d.Read) }
 
 // Enter waits until n members are there. If ctx ends before, the member leaves again, at worst with its session. A session
 // that is in already is node_exists.
 func (d *Double) Enter(ctx context.Context) error {
-	if err := d.come(ctx); err != nil {
+	err := d.come(ctx)
+	if e, ok := errors.AsType[*op.Error](err); err != nil && (!ok || e.Outcome != op.Unknown) {
 		return err
 	}
-	err := d.begin(ctx)
+	if err == nil {
+		err = d.begin(ctx)
+	}
 	if err != nil {
 		// Whatever comes of it: a node that stays goes with the session.
 		d.leave(d.conn.Context())
@@ -95,15 +102,16 @@ func (d *Double) come(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if r.ready && r.members > 0 {
+		if r.ID != 0 && r.Members > 0 {
 			continue // a round is under way
 		}
-		if r.ready {
+		if r.ID != 0 {
 			if err := d.end(ctx); err != nil {
 				return err
 			}
 		}
-		_, err = d.conn.Do(ctx, &op.Txn{Then: []op.Op{&op.Check{Path: d.ready(), If: op.Cond{Absent: true}}, me}})
+		enter := []op.Op{&op.Check{Path: d.ready(), If: op.Cond{Absent: true}}, me}
+		_, err = d.conn.Do(context.WithoutCancel(ctx), &op.Txn{Then: enter})
 		if e, ok := errors.AsType[*op.Error](err); ok && e.Code == op.NodeExists && e.Path == d.ready() {
 			continue // it has begun meanwhile, and that is a change
 		}
@@ -117,18 +125,31 @@ func (d *Double) begin(ctx context.Context) error {
 	defer f.Close()
 	for {
 		r, _, err := f.Next(ctx)
-		if err != nil || r.ready {
+		if err != nil {
 			return err
 		}
-		if r.members >= d.n {
-			_, err := d.conn.Do(ctx, &op.Create{Path: d.ready()})
-			return unless(op.NodeExists, err)
+		if d.round = r.ID; d.round != 0 {
+			return nil
 		}
+		if r.Members < d.n {
+			continue
+		}
+		if _, err := d.conn.Do(ctx, &op.Create{Path: d.ready()}); unless(op.NodeExists, err) != nil {
+			return err
+		} // it is ready in a later state, which tells its id
 	}
 }
 
-// Leave waits until all members have left, or ended. It must follow an Enter that has returned nil.
+// Leave waits until all members of the round have left, or ended. It must follow an Enter that has returned nil; if that
+// was another Double's of the same session, this one sees for itself which round it is.
 func (d *Double) Leave(ctx context.Context) error {
+	if d.round == 0 {
+		r, _, err := d.Read(ctx, op.ReadOptions{Level: op.Linearizable})
+		if err != nil {
+			return err
+		}
+		d.round = r.ID
+	}
 	if err := d.leave(ctx); err != nil {
 		return err
 	}
@@ -136,10 +157,10 @@ func (d *Double) Leave(ctx context.Context) error {
 	defer f.Close()
 	for {
 		r, _, err := f.Next(ctx)
-		if err != nil || !r.ready {
+		if err != nil || r.ID == 0 || r.ID != d.round {
 			return err
 		}
-		if r.members == 0 {
+		if r.Members == 0 {
 			return d.end(ctx)
 		}
 	}

@@ -30,7 +30,6 @@ const Limit = 1<<53 - 1
 type Counter struct {
 	conn recipe.Conn
 	path string
-	must bool // it isn't made by counting
 }
 
 // New returns the counter of that name, one segment of a path. A session is not needed. The error is a bad_path.
@@ -40,9 +39,6 @@ func New(c recipe.Conn, name string) (*Counter, error) {
 	}
 	return &Counter{conn: c, path: op.Join(Dir, name)}, nil
 }
-
-// Existing returns the counter at path, which must be a valid one. It must have been made with Make before it counts.
-func Existing(c recipe.Conn, path string) *Counter { return &Counter{conn: c, path: path, must: true} }
 
 // Bounds are what an Add may lead to.
 type Bounds struct{ Min, Max int64 }
@@ -60,7 +56,7 @@ type Value struct {
 // Get reads the value; that of a counter that isn't there is 0. Data that is no number is a bad_request.
 func (c *Counter) Get(ctx context.Context, o op.ReadOptions) (Value, error) {
 	res, err := c.conn.Read(ctx, &op.Get{Path: c.path}, o)
-	if e, ok := errors.AsType[*op.Error](err); ok && e.Code == op.NoNode && !c.must {
+	if e, ok := errors.AsType[*op.Error](err); ok && e.Code == op.NoNode {
 		return Value{Zxid: e.Zxid}, nil
 	}
 	if err != nil {
@@ -126,12 +122,6 @@ func (c *Counter) put(was Value, n int64) op.Op {
 		return &op.Create{Path: c.path, Data: data, Parents: true}
 	}
 	return &op.Set{Path: c.path, Data: data, If: op.Cond{Version: was.Stat.Version, Mzxid: was.Stat.Mzxid}}
-}
-
-// Make makes the counter, at n. The error is node_exists if it is there.
-func (c *Counter) Make(ctx context.Context, n int64) error {
-	_, err := c.conn.Do(ctx, &op.Create{Path: c.path, Data: strconv.AppendInt(nil, n, 10), Parents: true})
-	return err
 }
 
 // Delete removes the counter, which is then at 0. The error is no_node if it isn't there.

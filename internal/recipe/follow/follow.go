@@ -48,8 +48,8 @@ func (f *Follower[T]) Next(ctx context.Context) (value T, at op.Zxid, err error)
 	ctx, cancel := during(ctx, f.conn)
 	defer cancel()
 	value, at, err = f.next(ctx)
-	if err != nil && f.conn.Context().Err() != nil {
-		err = lost(f.conn)
+	if lost := Lost(f.conn); err != nil && lost != nil {
+		err = lost
 	}
 	return value, at, err
 }
@@ -130,7 +130,11 @@ func during(ctx context.Context, c recipe.Conn) (context.Context, context.Cancel
 	return ctx, func() { stop(); cancel() }
 }
 
-func lost(c recipe.Conn) error {
+// Lost returns a session_expired error if the connection's session is lost, or can't be proven alive; else nil.
+func Lost(c recipe.Conn) error {
+	if c.Context().Err() == nil {
+		return nil
+	}
 	return &op.Error{
 		Code: op.SessionExpired, Outcome: op.Decided,
 		Detail: "the session ended, or can't be proven alive: " + context.Cause(c.Context()).Error(),

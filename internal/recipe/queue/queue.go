@@ -7,14 +7,14 @@
 // Guarantees: while an item is claimed nobody else receives it. The claim ends with the session of its consumer, or when it
 // returns the item, which is then at its old place again. To acknowledge deletes item and claim in one transaction, and is
 // refused if the claim has ended: so an item is acknowledged once. No more items than max_items, and no more bytes, are
-// in the queue; the state machine counts. Among items of one priority, who came first is received first, unless it was
-// returned.
+// in the queue; the state machine counts. Among items of one priority, who came first is received first: one is passed
+// over only if it was claimed when the consumer looked.
 //
 // What it can't: keep an item from being worked on twice. A consumer whose session has ended without its noticing may
 // still be at work when the item is received again: what it does must be fenced, or bear to be done twice.
 //
-// What hurts: everybody who waits looks for the item that comes, and one gets it; a receipt takes a listing of the claims.
-// It is a queue for jobs, hundreds in a second, not for messages.
+// What hurts: everybody who waits looks for the item that comes, and one gets it; a receipt takes a listing of the claims,
+// and of as many items. It is a queue for jobs, hundreds in a second, not for messages.
 package queue
 
 import (
@@ -22,6 +22,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"strconv"
 
 	"github.com/coord-kv/coord/internal/recipe"
@@ -64,11 +65,13 @@ func (q *Queue) items() string          { return q.dir + "/items" }
 func (q *Queue) claims() string         { return q.dir + "/claims" }
 func (q *Queue) item(id string) string  { return op.Join(q.items(), id) }
 func (q *Queue) claim(id string) string { return op.Join(q.claims(), id) }
-func (q *Queue) filter() watch.Filter   { return watch.Filter{Path: q.dir, Scope: watch.Subtree} }
 func is(err error, code op.Code) bool   { return errors.Is(err, &op.Error{Code: code}) }
 func exactly(path string, z op.Zxid) op.Op {
 	return &op.Delete{Path: path, If: op.Cond{Version: op.AnyVersion, Mzxid: z}}
 }
+
+// Filter matches every change of the queue.
+func (q *Queue) Filter() watch.Filter { return watch.Filter{Path: q.dir, Scope: watch.Subtree} }
 
 // Limits bound what is in a queue.
 type Limits struct {
@@ -164,25 +167,22 @@ type Delivery struct {
 // ErrEmpty is the error of TryReceive when there is nothing to be had.
 var ErrEmpty error = &op.Error{Code: op.NoNode, Outcome: op.Decided, Detail: "no item is waiting in the queue"}
 
-// TryReceive receives the first item that nobody has claimed. The error is ErrEmpty if there is none.
+// TryReceive receives the first item that nobody has claimed. The error is ErrEmpty if there is none, or session_expired.
+// What was asked for is not abandoned when ctx ends: an item is received, or left to others.
 func (q *Queue) TryReceive(ctx context.Context) (*Delivery, error) {
-	var id string
-	res, err := attempt.Do(ctx, q.conn, func() (ops []op.Op, err error) {
-		id, _, err = q.first(ctx, op.ReadOptions{Level: op.Linearizable})
+	res, err := attempt.Do(context.WithoutCancel(ctx), q.conn, func() ([]op.Op, error) {
+		id, _, err := q.first(ctx, op.ReadOptions{Level: op.Linearizable})
 		if err == nil && id == "" {
 			return nil, attempt.Refuse(ErrEmpty)
 		}
 		return q.claiming(id), err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return q.delivered(ctx, res)
+	return q.delivered(res, err)
 }
 
 // Receive is TryReceive that waits for an item. The error is ctx's, or session_expired.
 func (q *Queue) Receive(ctx context.Context) (*Delivery, error) {
-	f := follow.New(q.conn, q.filter(), q.first)
+	f := follow.New(q.conn, q.Filter(), q.first)
 	defer f.Close()
 	for {
 		id, _, err := f.Next(ctx)
@@ -192,36 +192,29 @@ func (q *Queue) Receive(ctx context.Context) (*Delivery, error) {
 		if id == "" {
 			continue
 		}
-		res, err := q.conn.Do(ctx, &op.Txn{Then: q.claiming(id)})
-		switch {
-		case err == nil:
-			return q.delivered(ctx, res)
-		case !is(err, op.NodeExists) && !is(err, op.NoNode):
-			return nil, err
+		res, err := q.conn.Do(context.WithoutCancel(ctx), &op.Txn{Then: q.claiming(id)})
+		if !is(err, op.NodeExists) && !is(err, op.NoNode) {
+			return q.delivered(res, err)
 		}
 		// Somebody else was faster. That was a change, after the state in which the item was free: the next one is sure.
 	}
 }
 
 func (q *Queue) claiming(id string) []op.Op {
-	return []op.Op{
-		&op.Check{Path: q.item(id), If: op.Always},
-		&op.Create{Path: q.claim(id), Kind: op.Ephemeral},
-	}
+	return []op.Op{&op.Get{Path: q.item(id)}, &op.Create{Path: q.claim(id), Kind: op.Ephemeral}}
 }
 
-// delivered reads the item that was claimed. It doesn't change, and is there as long as the claim is.
-func (q *Queue) delivered(ctx context.Context, claimed *op.Result) (*Delivery, error) {
-	claim := claimed.Results[1]
-	id := op.Base(claim.Path)
-	res, err := q.conn.Read(ctx, &op.Get{Path: q.item(id)}, op.ReadOptions{Level: op.Eventual, MinZxid: claimed.Zxid})
-	if is(err, op.NoNode) {
-		return nil, lostClaim(q.item(id))
+// delivered returns the item that was claimed, unless the session has ended meanwhile, and the claim with it.
+func (q *Queue) delivered(res *op.Result, err error) (*Delivery, error) {
+	if lost := follow.Lost(q.conn); lost != nil {
+		return nil, lost
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &Delivery{id, res.Data, priorityOf(id), claim.Stat.Czxid, res.Stat.Ctime}, nil
+	item, claim := &res.Results[0], &res.Results[1]
+	id := op.Base(claim.Path)
+	return &Delivery{id, item.Data, priorityOf(id), claim.Stat.Czxid, item.Stat.Ctime}, nil
 }
 
 func priorityOf(id string) int {
@@ -236,7 +229,7 @@ func priorityOf(id string) int {
 // more, one is free.
 func (q *Queue) first(ctx context.Context, o op.ReadOptions) (string, op.Zxid, error) {
 	claimed, at := make(map[string]bool), op.Zxid(0)
-	for id, z := range q.names(ctx, q.claims(), o) {
+	for id, z := range q.names(ctx, q.claims(), 0, o) {
 		if z.err != nil {
 			return "", 0, z.err
 		}
@@ -246,7 +239,7 @@ func (q *Queue) first(ctx context.Context, o op.ReadOptions) (string, op.Zxid, e
 		claimed[id] = id != ""
 	}
 	o = op.ReadOptions{Level: op.Eventual, MinZxid: max(at, o.MinZxid)}
-	for id, z := range q.names(ctx, q.items(), o) {
+	for id, z := range q.names(ctx, q.items(), len(claimed), o) {
 		if z.err != nil {
 			return "", 0, z.err
 		}
@@ -263,11 +256,11 @@ type reading struct {
 }
 
 // names yields the children of dir, and before those of each page "", with the state that it is from. One that isn't there
-// has none.
-func (q *Queue) names(ctx context.Context, dir string, o op.ReadOptions) func(yield func(string, reading) bool) {
+// has none. Pages have so many names, 0 for as many as there can be.
+func (q *Queue) names(ctx context.Context, dir string, page int, o op.ReadOptions) iter.Seq2[string, reading] {
 	return func(yield func(string, reading) bool) {
 		for after := ""; ; {
-			res, err := q.conn.Read(ctx, &op.Children{Path: dir, After: after}, o)
+			res, err := q.conn.Read(ctx, &op.Children{Path: dir, After: after, Limit: int32(page)}, o)
 			if e, ok := errors.AsType[*op.Error](err); ok && e.Code == op.NoNode {
 				yield("", reading{zxid: e.Zxid})
 				return
@@ -320,36 +313,6 @@ func lostClaim(path string) error {
 		Code: op.NotHolder, Outcome: op.Decided, Path: path,
 		Detail: "the claim has ended: the item was acknowledged, returned, or the session that had it is over",
 	}
-}
-
-// Info is what is in a queue.
-type Info struct {
-	Limits
-	Len     int64 // items, claimed ones too
-	Claimed int64
-	Zxid    op.Zxid
-}
-
-// Info returns how much is in the queue. The error is no_node if it isn't there.
-func (q *Queue) Info(ctx context.Context, o op.ReadOptions) (Info, error) {
-	res, err := q.conn.Read(ctx, &op.Subtree{Path: q.dir, Depth: 1}, o)
-	if err != nil {
-		return Info{}, err
-	}
-	x := Info{Zxid: res.Zxid}
-	for _, n := range res.Nodes {
-		switch n.Path {
-		case q.dir:
-			if json.Unmarshal(n.Data, &x.Limits) != nil {
-				return x, op.Errorf(op.BadRequest, "%s is not a queue", q.dir)
-			}
-		case q.items():
-			x.Len = int64(n.Stat.NumChildren)
-		case q.claims():
-			x.Claimed = int64(n.Stat.NumChildren)
-		}
-	}
-	return x, nil
 }
 
 // Delete removes the queue with all that is in it. The error is no_node if it isn't there, or too_large if it has more than
