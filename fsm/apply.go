@@ -91,6 +91,8 @@ func (m *Machine) write(c *caller, o op.Op, room allowance) op.Result {
 		return m.setTimeout(c, x)
 	case *op.CloseSession:
 		return m.close(c, x)
+	case *op.SetLimits:
+		return m.setLimits(c, x)
 	}
 	return m.change(c, o)
 }
@@ -123,8 +125,6 @@ func (m *Machine) internal(o op.Op) op.Result {
 		return m.reap(x)
 	case *op.SetLevel:
 		return m.setLevel(x)
-	case *op.SetLimits:
-		return m.setLimits(x)
 	}
 	return fail(op.BadRequest, "")
 }
@@ -138,14 +138,16 @@ func (m *Machine) setLevel(x *op.SetLevel) op.Result {
 	return op.Result{}
 }
 
-func (m *Machine) setLimits(x *op.SetLimits) op.Result {
-	if x.Limits.Check() != nil {
+// setLimits takes the right to administer the root, because it concerns everybody.
+func (m *Machine) setLimits(c *caller, x *op.SetLimits) op.Result {
+	if _, err := m.valid("/", c.auth, op.Admin); err != nil {
+		return failed(err, "/")
+	}
+	limits := m.limits.Merge(x.Limits)
+	if limits.Check() != nil {
 		return fail(op.InvalidConfig, "")
 	}
-	if x.Limits != m.limits {
-		m.zxid++
-		m.limits = x.Limits
-	}
+	m.limits = limits
 	return op.Result{}
 }
 

@@ -367,6 +367,18 @@ func (m *model) setQuota(r *op.Request, x *op.SetQuota) op.Result {
 	return op.Result{Stat: m.stat(x.Path)}
 }
 
+func (m *model) setLimits(r *op.Request, x *op.SetLimits) op.Result {
+	if _, err := m.lookup("/", r.Auth, op.Admin); err != nil {
+		return op.Result{Err: err}
+	}
+	limits := m.limits.Merge(x.Limits)
+	if limits.Check() != nil {
+		return no(op.InvalidConfig, "")
+	}
+	m.limits = limits
+	return op.Result{}
+}
+
 func (m *model) delete(r *op.Request, x *op.Delete) op.Result {
 	slash := strings.LastIndex(x.Path, "/")
 	if slash < 0 || strings.Contains(x.Path, "\x00") ||

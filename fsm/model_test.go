@@ -269,15 +269,6 @@ func (m *model) decide(r *op.Request, room, reads int64) op.Result {
 			m.level = x.Level
 		}
 		return m.decided(op.Result{})
-	case *op.SetLimits:
-		if x.Limits.Check() != nil {
-			return m.decided(no(op.InvalidConfig, ""))
-		}
-		if x.Limits != m.limits {
-			m.zxid++
-			m.limits = x.Limits
-		}
-		return m.decided(op.Result{})
 	}
 	m.zxid++
 	if x, ok := r.Op.(*op.Txn); ok {
@@ -295,6 +286,8 @@ func (m *model) decide(r *op.Request, room, reads int64) op.Result {
 		return m.decided(m.setTimeout(r, x))
 	case *op.CloseSession:
 		return m.decided(m.close(r, x))
+	case *op.SetLimits:
+		return m.decided(m.setLimits(r, x))
 	}
 	return m.decided(m.write(r, r.Op))
 }

@@ -346,6 +346,8 @@ func (g *generator) limits() *op.SetLimits {
 		l.PrincipalKeys = int64(1 + g.IntN(2))
 	case 11:
 		l.ACLEntries = 1
+	case 12:
+		l.TxnOps = -1
 	}
 	return &op.SetLimits{Limits: l}
 }

@@ -43,22 +43,62 @@ func DefaultLimits() Limits {
 	}
 }
 
-// Check returns nil if the limits can be set: all are positive, and the bounds of the session timeout are in order. Else it
-// returns an invalid_config error.
+// most are the highest values that can be set. What one request may do is bounded so that applying it never takes longer
+// than a tick, and so that the event history always holds many of them; the rest so that no typing error takes all memory.
+var most = Limits{
+	DataBytes: 16 << 20, RequestBytes: 32 << 20, TxnOps: 10_000, ChangedNodes: 10_000, EventBytes: 1 << 20,
+	ReadBytes: 16 << 20, Ephemerals: 10_000, Sessions: 100_000_000, SeqWindow: 65_536,
+	SessionResults: 64 << 20, AllResults: 16 << 30, PrincipalKeys: 100_000_000, KeyWindow: 30 * 24 * time.Hour,
+	SessionMin: time.Hour, SessionMax: 30 * 24 * time.Hour, ContainerUnused: 30 * 24 * time.Hour, ACLEntries: 1024,
+}
+
+// leastRequest is the lowest limit on the size of a request: with less, not even the limits could be set again.
+const leastRequest = 1 << 10
+
+// Merge returns the limits, with those of y in their place that aren't 0.
+func (x Limits) Merge(y Limits) Limits {
+	counts, times := x.fields()
+	otherCounts, otherTimes := y.fields()
+	for i, c := range otherCounts {
+		if *c != 0 {
+			*counts[i] = *c
+		}
+	}
+	for i, t := range otherTimes {
+		if *t != 0 {
+			*times[i] = *t
+		}
+	}
+	return x
+}
+
+// Check returns nil if the limits can be set: each is in its range, and the bounds of the session timeout are in order. Else
+// it returns an invalid_config error.
 func (x *Limits) Check() error {
 	counts, times := x.fields()
-	for _, c := range counts {
-		if *c <= 0 {
-			return Errorf(InvalidConfig, "a limit of %d", *c)
+	mostCounts, mostTimes := most.fields()
+	for i, c := range counts {
+		if *c < 1 || *c > *mostCounts[i] {
+			return Errorf(InvalidConfig, "%s = %d is not from 1 to %d", limitNames[i], *c, *mostCounts[i])
 		}
 	}
-	for _, t := range times {
-		if *t < time.Millisecond {
-			return Errorf(InvalidConfig, "a limit of %s; durations are at least 1 ms", *t)
+	for i, t := range times {
+		if *t < time.Millisecond || *t > *mostTimes[i] {
+			return Errorf(InvalidConfig, "%s = %s is not from 1ms to %s", limitNames[len(counts)+i], *t, *mostTimes[i])
 		}
 	}
-	if x.SessionMin > x.SessionMax {
-		return Errorf(InvalidConfig, "the shortest session timeout, %s, is above the longest, %s", x.SessionMin, x.SessionMax)
+	switch {
+	case x.RequestBytes < leastRequest:
+		return Errorf(InvalidConfig, "request_bytes = %d is below %d", x.RequestBytes, leastRequest)
+	case x.SessionMin > x.SessionMax:
+		return Errorf(InvalidConfig, "session_min = %s is above session_max = %s", x.SessionMin, x.SessionMax)
 	}
 	return nil
+}
+
+// limitNames are the names of the limits, in the order of their encoding.
+var limitNames = []string{
+	"data_bytes", "request_bytes", "txn_ops", "changed_nodes", "event_bytes", "read_bytes", "ephemerals", "sessions",
+	"seq_window", "session_results", "all_results", "principal_keys", "acl_entries",
+	"key_window", "session_min", "session_max", "container_unused",
 }

@@ -60,7 +60,7 @@ func Verbs() []Verb {
 }
 
 // Internal reports whether only a leader's own core may propose the verb.
-func (v Verb) Internal() bool { return v >= VerbExpire }
+func (v Verb) Internal() bool { return v >= VerbExpire && v <= VerbSetLevel }
 
 // InTxn reports whether the verb may stand in a transaction.
 func (v Verb) InTxn() bool { return v <= VerbLead && v != VerbTxn }
@@ -248,7 +248,7 @@ type Reap struct{ Paths []string }
 // SetLevel raises the state's level. Only a leader proposes it, when every member has announced the level.
 type SetLevel struct{ Level uint32 }
 
-// SetLimits replaces the limits. Only a leader proposes it.
+// SetLimits sets those limits that aren't 0. It takes the Admin permission on the root.
 type SetLimits struct{ Limits Limits }
 
 func (*Create) Verb() Verb       { return VerbCreate }

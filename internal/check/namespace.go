@@ -142,6 +142,8 @@ func (n *Namespace) write(r *op.Request, o op.Op) op.Result {
 		return n.setTimeout(r, x)
 	case *op.CloseSession:
 		return n.close(r, x)
+	case *op.SetLimits:
+		return n.setLimits(x)
 	}
 	panic(fmt.Sprintf("check: the namespace knows no %s", o.Verb()))
 }

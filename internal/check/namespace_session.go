@@ -205,13 +205,17 @@ func (n *Namespace) lead(o op.Op) op.Result {
 			n.zxid++
 			n.level = x.Level
 		}
-	case *op.SetLimits:
-		if x.Limits != n.limits {
-			n.zxid++
-			n.limits = x.Limits
-		}
 	}
 	return res
+}
+
+func (n *Namespace) setLimits(x *op.SetLimits) op.Result {
+	limits := n.limits.Merge(x.Limits)
+	if limits.Check() != nil {
+		return no(op.InvalidConfig)
+	}
+	n.limits = limits
+	return op.Result{}
 }
 
 // due reports whether a node can be reaped: an empty container that has had a child, or has had none for too long; an
