@@ -12,6 +12,8 @@ func (s *Server) clusterRoutes() []route {
 		{method: "GET", pattern: "/v1/cluster", name: "cluster", serve: (*call).showCluster},
 		{method: "GET", pattern: "/v1/cluster/members", name: "cluster", serve: (*call).showMembers},
 		{method: "GET", pattern: "/v1/cluster/leader", name: "cluster", serve: (*call).showLeader},
+		{method: "GET", pattern: "/v1/cluster/limits", name: "limits", serve: (*call).showLimits},
+		{method: "PUT", pattern: "/v1/cluster/limits", name: "set_limits", body: jsonBody, serve: (*call).setLimits},
 	}
 }
 

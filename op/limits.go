@@ -44,9 +44,10 @@ func DefaultLimits() Limits {
 }
 
 // most are the highest values that can be set. What one request may do is bounded so that applying it never takes longer
-// than a tick, and so that the event history always holds many of them; the rest so that no typing error takes all memory.
+// than a tick, fits into one frame between members (8 MiB), and leaves room in the event history for many of its kind; the
+// rest so that no typing error takes all memory.
 var most = Limits{
-	DataBytes: 16 << 20, RequestBytes: 32 << 20, TxnOps: 10_000, ChangedNodes: 10_000, EventBytes: 1 << 20,
+	DataBytes: 4 << 20, RequestBytes: 6 << 20, TxnOps: 10_000, ChangedNodes: 10_000, EventBytes: 1 << 20,
 	ReadBytes: 16 << 20, Ephemerals: 10_000, Sessions: 100_000_000, SeqWindow: 65_536,
 	SessionResults: 64 << 20, AllResults: 16 << 30, PrincipalKeys: 100_000_000, KeyWindow: 30 * 24 * time.Hour,
 	SessionMin: time.Hour, SessionMax: 30 * 24 * time.Hour, ContainerUnused: 30 * 24 * time.Hour, ACLEntries: 1024,

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"net/url"
 
 	"github.com/coord-kv/coord/op"
 )
@@ -23,6 +24,16 @@ func (c *Client) Version(ctx context.Context, endpoint string) (*Version, error)
 func (c *Client) Ready(ctx context.Context, endpoint string) error {
 	_, err := c.ask(ctx, endpoint, "/readyz")
 	return err
+}
+
+// Limits reads the limits of the state.
+func (c *Client) Limits(ctx context.Context, o Read) (*Limits, error) {
+	return decode[Limits](c.Do(ctx, read("/v1/cluster/limits", nil, o)))
+}
+
+// SetLimits sets those limits that the JSON object names, and returns all.
+func (c *Client) SetLimits(ctx context.Context, body []byte, w Write) (*Limits, error) {
+	return decode[Limits](c.Do(ctx, w.request("PUT", "/v1/cluster/limits", url.Values{}, body)))
 }
 
 func (c *Client) ask(ctx context.Context, endpoint, path string) (*Answer, error) {

@@ -168,6 +168,15 @@ type Version struct {
 	Version string `json:"version"`
 }
 
+// Limits are those of the state, by name.
+type Limits struct {
+	Answer
+	Values map[string]json.RawMessage
+}
+
+// UnmarshalJSON reads the object that has them.
+func (l *Limits) UnmarshalJSON(data []byte) error { return json.Unmarshal(data, &l.Values) }
+
 func (a *Answer) set(from *Answer) { *a = *from }
 
 // decode reads an answer into its form.
