@@ -1,8 +1,12 @@
 package replica
 
 import (
+	"slices"
 	"testing"
 	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/coord-kv/coord/fsm"
 	"github.com/coord-kv/coord/op"
@@ -135,4 +139,64 @@ func TestReadsWithoutAQuorum(t *testing.T) {
 	if got, _ := c.read(3, op.ReadOptions{}); got != "" {
 		t.Errorf("linearizable: %q", got)
 	}
+}
+
+// A read is as fresh as the round that it waited for, also at a member that lags so far that the next round's answer comes
+// before it has applied what the first one named.
+func TestStalenessIsOfTheOwnRound(t *testing.T) {
+	c := newCluster(t, 3)
+	c.do(1, &op.Create{Path: "/x"})
+	c.ticks(2) // the third member has asked a quorum since
+	last := c.cores[3].applied
+	c.drop = func(e envelope) bool { return c.withhold(e, last) }
+	c.ticks(40)
+
+	var staleness [2]time.Duration
+	for i := range staleness {
+		c.do(1, &op.Set{Path: "/x", If: op.Always})
+		c.cores[3].Read(&Read{Options: op.ReadOptions{Level: op.Bounded, Max: time.Second}, Done: func(_ *fsm.View, info op.ReadInfo, err error) {
+			if staleness[i] = info.Staleness; err != nil {
+				t.Error(err)
+			}
+		}})
+		c.run()
+	}
+	for i, waited := range staleness {
+		if waited != 0 {
+			t.Fatalf("the read was answered, %v old, before the member had what it asks for", waited)
+		}
+		last++
+		for staleness[i] == 0 {
+			c.ticks(1)
+		}
+		if d := staleness[i]; d < 0 || d > time.Second {
+			t.Errorf("the bounded read was answered %v old", d)
+		}
+	}
+}
+
+// withhold drops what of an append to member 3 is behind the last entry that it may get.
+func (c *cluster) withhold(e envelope, last uint64) bool {
+	if e.m.To != 3 || e.m.Kind != FrameRaft {
+		return false
+	}
+	m := new(raftpb.Message)
+	if err := proto.Unmarshal(e.m.Payload, m); err != nil {
+		c.t.Fatal(err)
+	}
+	if m.GetType() != raftpb.MsgApp {
+		return false
+	}
+	keep := slices.IndexFunc(m.Entries, func(x *raftpb.Entry) bool { return x.GetIndex() > last })
+	if keep < 0 {
+		return false
+	}
+	m.Entries = m.Entries[:keep]
+	payload, err := proto.Marshal(m)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	e.m.Payload = payload
+	c.arrive(e)
+	return true
 }

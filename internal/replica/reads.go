@@ -16,7 +16,7 @@ type Read struct {
 	Options op.ReadOptions
 	Done    func(*fsm.View, op.ReadInfo, error) // called once, unless abandoned
 
-	index     uint64 // that must be applied, once the round has told it
+	round     freshness // of the finished round that it waited for
 	abandoned atomic.Bool
 }
 
@@ -41,14 +41,14 @@ type reads struct {
 	next    uint64
 	waiting []*Read // for a round to begin
 	round   *round
-	asked   []*Read // served by a finished round, waiting for its index to be applied
-	fresh   freshness
+	asked   []*Read      // served by a finished round, waiting for its index to be applied
+	fresh   [2]freshness // of the rounds that the state doesn't reflect yet, the first finished and the last
 
 	serving bool
 	freshAt uint64
 }
 
-// freshness is a finished round whose index is not applied yet.
+// freshness is what a finished round says: whoever has applied index knows all that was decided at start, a Clock.Mono.
 type freshness struct{ index, start uint64 }
 
 func (q *reads) init(c *Core) { q.c, q.next = c, c.firstNumber() }
@@ -62,7 +62,7 @@ func (c *Core) Read(r *Read) { c.reads.waiting = append(c.reads.waiting, r) }
 // would name an index below entries that it had acknowledged.
 func (q *reads) turn() {
 	lives := q.c.leading && q.c.ticked && q.c.lives.wantRound()
-	if q.round != nil || q.c.lead == 0 || q.c.isLeader() && !q.c.leading || len(q.waiting) == 0 && !lives && (q.serving || q.fresh.start != 0) {
+	if q.round != nil || q.c.lead == 0 || q.c.isLeader() && !q.c.leading || len(q.waiting) == 0 && !lives && (q.serving || q.fresh[0].start != 0) {
 		return
 	}
 	q.round = &round{start: q.c.now.Mono, reads: q.waiting}
@@ -117,11 +117,15 @@ func (q *reads) confirmed(rs raft.ReadState) {
 	}
 	r := q.round
 	q.round = nil
+	told := freshness{rs.Index, r.start}
 	for _, read := range r.reads {
-		read.index = rs.Index
+		read.round = told
 	}
 	q.asked = append(q.asked, r.reads...)
-	q.fresh = freshness{rs.Index, r.start}
+	// The first one is kept until it is applied: on a member that always lags the last one never would be.
+	if q.fresh[1] = told; q.fresh[0].start == 0 {
+		q.fresh[0] = told
+	}
 	if r.lives != nil {
 		q.c.lives.endRound(r.lives)
 	}
@@ -129,17 +133,24 @@ func (q *reads) confirmed(rs raft.ReadState) {
 
 // settle finds out which reads the state as it stands can answer.
 func (q *reads) settle() {
-	if !q.c.halt.halted() && q.fresh.start != 0 && q.c.applied >= q.fresh.index {
-		q.freshAt, q.serving, q.fresh = q.fresh.start, true, freshness{}
+	for range q.fresh {
+		first := q.fresh[0]
+		if q.c.halt.halted() || first.start == 0 || q.c.applied < first.index {
+			return
+		}
+		q.freshAt, q.serving = first.start, true
+		if q.fresh[0] = q.fresh[1]; first == q.fresh[1] {
+			q.fresh = [2]freshness{}
+		}
 	}
 }
 
 // halt stops serving. What waits goes on waiting, and so does what comes.
-func (q *reads) halt() { q.serving, q.freshAt, q.fresh = false, 0, freshness{} }
+func (q *reads) halt() { q.serving, q.freshAt, q.fresh = false, 0, [2]freshness{} }
 
 // answer gives the published view to every read that it satisfies.
 func (q *reads) answer() {
-	q.asked = q.sift(q.asked, func(r *Read) bool { return !q.c.halt.halted() && q.c.applied >= r.index })
+	q.asked = q.sift(q.asked, func(r *Read) bool { return !q.c.halt.halted() && q.c.applied >= r.round.index })
 	q.waiting = q.sift(q.waiting, q.early)
 	if q.round != nil {
 		q.round.reads = q.sift(q.round.reads, q.early)
@@ -168,10 +179,12 @@ func (q *reads) sift(list []*Read, ready func(*Read) bool) []*Read {
 	return keep
 }
 
-// finish answers a read with the published view. Behind a round that began after the read did, a position that is
-// still ahead is one that no state of this cluster has reached.
+// finish answers a read with the published view, which is at least as fresh as the round that the read waited for. Behind
+// a round that began after the read did, a position that is still ahead is one that no state of this cluster has reached.
 func (q *reads) finish(r *Read) {
-	v, info := q.c.pub.View, q.c.pub.info(r.Options.Level, q.c.now.Mono)
+	p := q.c.pub
+	p.FreshAt = max(p.FreshAt, r.round.start)
+	v, info := p.View, p.info(r.Options.Level, q.c.now.Mono)
 	q.c.answer(func() {
 		if err := checkPosition(v, r.Options.MinZxid); err != nil {
 			r.Done(nil, op.ReadInfo{}, err)
