@@ -44,8 +44,13 @@ func (t *Tenure) End() {
 
 // Within returns a context that ends with ctx and with the tenure, with the cause of whichever came first.
 func (t *Tenure) Within(ctx context.Context) (context.Context, context.CancelFunc) {
+	return Within(ctx, t.ctx)
+}
+
+// Within returns a context that ends with ctx and with another one, with the cause of whichever came first.
+func Within(ctx, other context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(t.ctx, func() { cancel(context.Cause(t.ctx)) })
+	stop := context.AfterFunc(other, func() { cancel(context.Cause(other)) })
 	return ctx, func() { stop(); cancel(nil) }
 }
 

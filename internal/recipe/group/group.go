@@ -155,6 +155,50 @@ func (g *Group) Update(ctx context.Context, id string, f func(Member) ([]byte, e
 	}
 }
 
+// SetData changes the data of m, as the one that it was when it came. The error is not_holder if it isn't in the group any
+// more.
+func (g *Group) SetData(ctx context.Context, m Member, data []byte) error {
+	_, err := g.Update(ctx, m.ID, func(now Member) ([]byte, error) {
+		if now.Stat.Czxid != m.Stat.Czxid {
+			return nil, g.gone(m)
+		}
+		return data, nil
+	})
+	if is(err, op.NoNode) {
+		return g.gone(m)
+	}
+	return err
+}
+
+// Quit takes m out of the group, as the one that it was when it came. The error is not_holder if it isn't in any more.
+func (g *Group) Quit(ctx context.Context, m Member) error {
+	for {
+		now, err := g.Member(ctx, m.ID, op.ReadOptions{Level: op.Linearizable})
+		if is(err, op.NoNode) || err == nil && now.Stat.Czxid != m.Stat.Czxid {
+			return g.gone(m)
+		}
+		if err != nil {
+			return err
+		}
+		if err = g.remove(ctx, now); !moved(err) {
+			return err
+		}
+	}
+}
+
+func (g *Group) remove(ctx context.Context, m Member) error {
+	cond := op.Cond{Version: op.AnyVersion, Mzxid: m.Stat.Mzxid}
+	_, err := g.conn.Do(ctx, &op.Delete{Path: op.Join(g.dir, m.ID), If: cond})
+	return err
+}
+
+func (g *Group) gone(m Member) error {
+	return &op.Error{
+		Code: op.NotHolder, Outcome: op.Decided, Path: op.Join(g.dir, m.ID),
+		Detail: m.ID + " was taken out of the group, or replaced by another one of that id",
+	}
+}
+
 // Leave takes id out of the group, whoever has brought it, unless mine says that only a member of this session may go;
 // then the error is not_holder for another's. A member that is not there is no_node.
 func (g *Group) Leave(ctx context.Context, id string, mine bool) error {
@@ -169,8 +213,7 @@ func (g *Group) Leave(ctx context.Context, id string, mine bool) error {
 				Detail: id + " belongs to " + m.Stat.EphemeralOwner.String(),
 			}
 		}
-		gone := &op.Delete{Path: op.Join(g.dir, id), If: op.Cond{Version: op.AnyVersion, Mzxid: m.Stat.Mzxid}}
-		if _, err = g.conn.Do(ctx, gone); !is(err, op.BadVersion) {
+		if err = g.remove(ctx, m); !is(err, op.BadVersion) {
 			return err
 		}
 	}
@@ -186,6 +229,24 @@ func (g *Group) Member(ctx context.Context, id string, o op.ReadOptions) (Member
 		return Member{}, err
 	}
 	return Member{id, res.Data, *res.Stat}, nil
+}
+
+// Lost waits until m is not in the group any more, as the one that it was when it came, and says why: not_holder, or
+// session_expired. Else the error is ctx's.
+func (g *Group) Lost(ctx context.Context, m Member) error {
+	path := op.Join(g.dir, m.ID)
+	read := func(ctx context.Context, o op.ReadOptions) (gone bool, at op.Zxid, err error) {
+		res, err := g.conn.Read(ctx, &op.Exists{Path: path}, o)
+		if err != nil {
+			return false, 0, err
+		}
+		return res.Stat == nil || res.Stat.Czxid != m.Stat.Czxid, res.Zxid, nil
+	}
+	_, err := follow.Until(ctx, g.conn, watch.Filter{Path: path}, read, func(gone bool) bool { return gone })
+	if err == nil {
+		return g.gone(m)
+	}
+	return err
 }
 
 // Members returns the members in the order of their ids, and the position of the state that was read. A group that nobody
