@@ -35,6 +35,7 @@ type Metrics struct {
 
 	fenced       prometheus.Counter
 	authFailures *prometheus.CounterVec
+	dnsQueries   *prometheus.CounterVec
 
 	syncs         prometheus.Observer
 	proposals     *prometheus.CounterVec
@@ -85,6 +86,7 @@ func (m *Metrics) makeDoor() {
 	m.connections, m.wsConns = connections.WithLabelValues(string(HTTP)), connections.WithLabelValues(string(WebSocket))
 	m.fenced = m.counter("fencing_rejections_total", "Writes refused because their fencing token was stale.")
 	m.authFailures = m.counters("auth_failures_total", "Authentication and authorization failures.", "reason")
+	m.dnsQueries = m.counters("dns_queries_total", "DNS queries by type and result.", "type", "result")
 }
 
 func (m *Metrics) makeWatch() {
@@ -156,6 +158,9 @@ func (m *Metrics) ReadDone(info op.ReadInfo, byLeader bool) {
 		m.staleness.WithLabelValues(info.Level.String()).Observe(info.Staleness.Seconds())
 	}
 }
+
+// DNSQueryDone counts a DNS query. Both must be of closed sets.
+func (m *Metrics) DNSQueryDone(kind, result string) { m.dnsQueries.WithLabelValues(kind, result).Inc() }
 
 // SyncDone measures one fdatasync of the write-ahead log.
 func (m *Metrics) SyncDone(d time.Duration) { m.syncs.Observe(d.Seconds()) }

@@ -28,6 +28,7 @@ func exercise(f *fixture) {
 	m.rejected.WithLabelValues("overload").Inc()
 	m.slowConsumers.Inc()
 	m.SyncDone(time.Millisecond)
+	m.DNSQueryDone("srv", "noerror")
 	m.ProposalDone(time.Millisecond, op.Decided)
 	m.ReadRound(time.Millisecond)
 	m.CheckpointDone(SnapshotCreate, time.Second, nil)

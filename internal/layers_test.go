@@ -129,6 +129,7 @@ func TestLayers(t *testing.T) {
 		"watch":            append(slices.Clone(consensus), "fsm", "session", "api", "coord", "net", "log"),
 		"api":              append(slices.Clone(consensus), "cmd"),
 		"coord":            append(slices.Clone(consensus), "cmd", "api", "session"),
+		"internal/dns":     append(slices.Clone(consensus), "cmd", "api", "coord", "session", "github.com/prometheus"),
 		"internal/replica": {bbolt, "internal/storage", "internal/peer", "internal/member", "internal/vfs", "api", "coord", "net"},
 		"internal/storage": {"op", "fsm", "session", "watch", "internal/replica", "internal/peer", "internal/member", "api", "coord", "net"},
 		"internal/peer":    {raft, bbolt, "op", "fsm", "session", "watch", "internal/replica", "internal/storage", "internal/member", "api", "coord"},
@@ -150,11 +151,12 @@ func TestLayers(t *testing.T) {
 	}
 }
 
-// TestOneHome: each of the two libraries that a member stands on is known to few.
+// TestOneHome: each of the libraries that a member stands on is known to few.
 func TestOneHome(t *testing.T) {
 	home := map[string][]string{
-		"go.etcd.io/bbolt":   {"internal/storage"},
-		"go.etcd.io/raft/v3": {"internal/replica", "internal/storage", "internal/member", "internal/sim"},
+		"go.etcd.io/bbolt":     {"internal/storage"},
+		"github.com/miekg/dns": {"internal/dns"},
+		"go.etcd.io/raft/v3":   {"internal/replica", "internal/storage", "internal/member", "internal/sim"},
 	}
 	for each, p := range packages(t) {
 		if !strings.HasPrefix(p.ImportPath, module) {

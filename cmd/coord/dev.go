@@ -19,6 +19,7 @@ type devOptions struct {
 	dataDir  string
 	memory   bool
 	port     int
+	dns      string
 	logLevel string
 }
 
@@ -51,6 +52,7 @@ data stays, so that the next start goes on where this one ended.`,
 	f.StringVar(&o.dataDir, "data", "coord.data", "directory for the data, made if missing")
 	f.BoolVar(&o.memory, "memory", false, "keep nothing on disk")
 	f.IntVar(&o.port, "port", 7070, "port of the first member")
+	f.StringVar(&o.dns, "dns-listen", "", "serve DNS at this address, such as 127.0.0.1:7072, from the first member")
 	f.StringVar(&o.logLevel, "log-level", "warn", "debug, info, warn or error")
 	c.MarkFlagsMutuallyExclusive("data", "memory")
 	return c
@@ -62,6 +64,9 @@ func (o *devOptions) server(io stdio) (*server, error) {
 		return nil, fmt.Errorf("--members %d: it is 1 or 3", o.members)
 	case o.port < 1 || o.port+o.members-1 > 65535:
 		return nil, fmt.Errorf("--port %d: it is 1 to %d", o.port, 65536-o.members)
+	}
+	if _, _, err := net.SplitHostPort(o.dns); o.dns != "" && err != nil {
+		return nil, fmt.Errorf("--dns-listen %q: it is host:port, such as 127.0.0.1:7072", o.dns)
 	}
 	log, err := newLogger(io, o.logLevel, "text")
 	if err != nil {
@@ -96,6 +101,7 @@ func (o *devOptions) specs() ([]memberSpec, error) {
 	for i := range specs {
 		specs[i].list = list
 	}
+	specs[0].dns = o.dns
 	if other := o.otherSize(); other != "" {
 		return nil, fmt.Errorf("%s holds the data of %s: start it with as many members as before, or use another --data",
 			o.dataDir, other)
@@ -129,6 +135,9 @@ func (o *devOptions) welcome(io stdio) {
 	data := o.dataDir
 	if o.memory {
 		data = "in memory, gone when this ends"
+	}
+	if o.dns != "" {
+		data += "\n  DNS      " + o.dns + " for the names below service.coord"
 	}
 	fmt.Fprintf(io.out, `coord %s: %s, for development, not for production
 

@@ -53,7 +53,7 @@ func serve(ctx context.Context, io stdio, cfg *config.Config) error {
 	for _, w := range cfg.Warnings(op.DefaultLimits().SessionMin) {
 		log.Warn(w)
 	}
-	spec := memberSpec{name: cfg.Name, dir: cfg.DataDir, listen: cfg.Listen, list: cfg.Members()}
+	spec := memberSpec{name: cfg.Name, dir: cfg.DataDir, listen: cfg.Listen, dns: cfg.DNSListen, list: cfg.Members()}
 	if len(spec.list) > 1 {
 		if spec.peers, err = net.Listen("tcp", cfg.PeerListen); err != nil {
 			return explain(fmt.Errorf("couldn't listen for other members: %w", err))
@@ -61,7 +61,7 @@ func serve(ctx context.Context, io stdio, cfg *config.Config) error {
 	}
 	s := &server{log: log, cfg: cfg, members: []memberSpec{spec}}
 	s.ready = func() {
-		log.Info("serving", "listen", cfg.Listen, "peer-listen", cfg.PeerListen, "data-dir", cfg.DataDir)
+		log.Info("serving", "listen", cfg.Listen, "peer-listen", cfg.PeerListen, "dns-listen", cfg.DNSListen, "data-dir", cfg.DataDir)
 	}
 	return s.run(ctx)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/coord-kv/coord/api"
 	"github.com/coord-kv/coord/internal/config"
+	"github.com/coord-kv/coord/internal/dns"
 	"github.com/coord-kv/coord/internal/member"
 	"github.com/coord-kv/coord/internal/peer"
 	"github.com/coord-kv/coord/internal/replica"
@@ -33,6 +34,7 @@ type memberSpec struct {
 	name, dir string
 	memory    bool
 	listen    string       // for clients
+	dns       string       // for DNS; "" for none
 	peers     net.Listener // for other members; nil if there are none
 	list      []peer.Member
 }
@@ -74,6 +76,9 @@ func (s *server) serveDoors(ctx, life context.Context, all []*running) error {
 	var g errgroup.Group
 	for _, r := range all {
 		g.Go(func() error { return r.door.Serve(doors, r.listener) })
+		if r.dns != nil {
+			g.Go(func() error { return r.dns.Run(doors) })
+		}
 	}
 	select {
 	case <-ctx.Done():
@@ -97,11 +102,12 @@ func (s *server) handOver(ctx context.Context, r *running) {
 	}
 }
 
-// running is a member and its door.
+// running is a member and its doors.
 type running struct {
 	member   *member.Member
 	door     *api.Server
 	listener net.Listener
+	dns      *dns.Server // nil for none
 }
 
 func (s *server) open(spec memberSpec) (*running, error) {
@@ -127,7 +133,15 @@ func (s *server) open(spec memberSpec) (*running, error) {
 		ln.Close()
 		return nil, errors.Join(err, m.Close())
 	}
-	return &running{m, door, ln}, nil
+	r := &running{member: m, door: door, listener: ln}
+	if spec.dns != "" {
+		r.dns, err = dns.Listen(spec.dns, dns.Config{Source: m, Logger: log, Observe: metrics.DNSQueryDone})
+		if err != nil {
+			r.close()
+			return nil, err
+		}
+	}
+	return r, nil
 }
 
 func (s *server) memberConfig(spec memberSpec, log *slog.Logger, metrics *api.Metrics) member.Config {
@@ -145,6 +159,9 @@ func (s *server) memberConfig(spec memberSpec, log *slog.Logger, metrics *api.Me
 
 func (r *running) close() {
 	r.listener.Close()
+	if r.dns != nil {
+		r.dns.Close()
+	}
 	r.member.Close()
 }
 

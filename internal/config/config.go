@@ -31,6 +31,7 @@ type Config struct {
 	DataDir    string
 	Listen     string
 	PeerListen string
+	DNSListen  string        // "" for no DNS
 	Cluster    []peer.Member // empty: a member alone; ids are not set
 
 	AllowHosts   []string
@@ -103,6 +104,7 @@ func (c *Config) memberOptions() []Option {
 		option("data-dir", "directory of this member alone, made if missing; required", text{&c.DataDir}),
 		option("listen", "address for clients (HTTP)", address{&c.Listen}),
 		option("peer-listen", "address for the other members", address{&c.PeerListen}),
+		option("dns-listen", "address for DNS, over UDP and TCP; without it there is none", address{&c.DNSListen}),
 		option("cluster", "all members as name=host:port of their peer address, separated by commas; a member alone may "+
 			"leave it out", members{&c.Cluster}),
 		option("log-level", "least level that is logged", choice{&c.LogLevel, []string{"debug", "info", "warn", "error"}}),
