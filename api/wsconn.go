@@ -61,7 +61,8 @@ type wsReader struct {
 // wsWriter is what belongs to the writer.
 type wsWriter struct {
 	buf        []byte
-	frames     int // in buf
+	frames     int          // in buf
+	answers    []*wsRequest // taken, and not sent yet
 	goneAway   bool
 	endBy      time.Time // when requests under way are not waited for any longer; zero: the server goes on
 	pinged     time.Time
@@ -86,6 +87,8 @@ type wsRequest struct {
 	bytes   int64       // of the connection's share
 	repeat  bool        // an earlier copy may have been done, or may be yet
 	abandon func() bool // under wsConn.mu; nil if there is nothing to give up
+	watch   *wsWatch    // that is to begin
+	ended   *wsWatch    // that the client doesn't want any more, and nobody else has
 
 	res  *op.Result
 	view *fsm.View
@@ -425,7 +428,9 @@ func (c *wsConn) writeRound() (ended bool, err error) {
 	for _, f := range w.direct {
 		c.append(f)
 	}
-	for _, r := range w.done {
+	for c.write.answers = w.done; len(c.write.answers) > 0; {
+		r := c.write.answers[0]
+		c.write.answers = c.write.answers[1:]
 		if err := c.answer(r); err != nil {
 			return false, err
 		}

@@ -45,10 +45,10 @@ func (c *wsConn) handle(m *wsMessage, f frame.Frame) bool {
 		c.startRead(r, f)
 	case *frame.Watch:
 		c.startWatch(r, f)
+	case *frame.Unwatch:
+		c.unwatch(r, f.Watch)
 	case *frame.Bye:
 		c.bye(r)
-	default: // unwatch, which is the writer's
-		c.finish(r)
 	}
 	return true
 }
@@ -166,8 +166,7 @@ func (c *wsConn) giveUp(now time.Time) {
 	c.mu.Unlock()
 	slices.SortFunc(late, func(a, b *wsRequest) int { return cmp.Compare(requestID(a.frame), requestID(b.frame)) })
 	for _, r := range late {
-		// What the loop does with a request that isn't pending any more is lost, so it is not looked at.
-		g := &wsRequest{frame: r.frame, op: r.op, start: r.start, msg: r.msg, bytes: r.bytes, repeat: r.repeat}
+		g := r.withoutAnswer()
 		g.err = c.tooLate(g, r.abandon())
 		c.mu.Lock()
 		c.done = append(c.done, g)
@@ -175,6 +174,14 @@ func (c *wsConn) giveUp(now time.Time) {
 	}
 	if len(late) > 0 {
 		c.signal()
+	}
+}
+
+// withoutAnswer returns the request to be answered otherwise. What the loop does with one that isn't pending any more is
+// lost, so it is not looked at.
+func (r *wsRequest) withoutAnswer() *wsRequest {
+	return &wsRequest{
+		frame: r.frame, op: r.op, start: r.start, msg: r.msg, bytes: r.bytes, repeat: r.repeat, watch: r.watch,
 	}
 }
 
@@ -191,7 +198,7 @@ func (c *wsConn) tooLate(r *wsRequest, surely bool) *op.Error {
 	return op.Errorf(op.NoQuorum, "the leader didn't reach a majority of the members in time")
 }
 
-// abandonAll gives up everything: the connection has ended.
+// abandonAll gives up everything: the connection has ended, and so has its writer.
 func (c *wsConn) abandonAll() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -201,14 +208,17 @@ func (c *wsConn) abandonAll() {
 		}
 		r.drop()
 	}
-	for _, r := range c.done {
+	for _, r := range slices.Concat(c.done, c.write.answers) {
 		r.drop()
 	}
-	c.pending, c.done, c.direct = nil, nil, nil
+	c.pending, c.done, c.direct, c.write.answers = nil, nil, nil, nil
 }
 
 // drop lets go of what a request holds. One that was refused when it was read holds nothing.
 func (r *wsRequest) drop() {
+	if r.ended != nil {
+		r.ended.close()
+	}
 	if r.msg != nil {
 		r.msg.release()
 		r.msg.s.metrics.wsInFlight.Dec()
@@ -328,7 +338,7 @@ func (c *wsConn) appendAnswer(r *wsRequest) (verb string, err error) {
 	case *frame.Watch:
 		return "watch", c.appendWatching(r, f)
 	case *frame.Unwatch:
-		return "unwatch", c.appendUnwatched(f)
+		return "unwatch", c.appendUnwatched(r)
 	case *frame.Bye:
 		c.end(wsEnd{code: websocket.CloseNormalClosure})
 		return "bye", c.appendWritten(r)

@@ -33,6 +33,7 @@ func (c *wsConn) startWatch(r *wsRequest, f *frame.Watch) {
 		c.finishWith(r, err)
 		return
 	}
+	r.watch = w
 	o := f.Options
 	if f.Start == frame.FromSince {
 		o = op.ReadOptions{Level: op.Eventual, MinZxid: f.Since} // proves that it is no position of the future
@@ -60,18 +61,28 @@ func (c *wsConn) reserve(w *wsWatch) error {
 	}
 }
 
-// remove takes a watch out.
+// remove takes a watch out and ends it, unless somebody else does.
 func (c *wsConn) remove(w *wsWatch) {
 	c.mu.Lock()
-	mine := c.watches[w.id] == w
-	if mine {
-		delete(c.watches, w.id)
-	}
+	mine := c.takeOutLocked(w)
 	c.mu.Unlock()
-	if !mine {
-		return
+	if mine {
+		w.close()
 	}
+}
+
+// takeOutLocked frees the place and the number of a watch. Whoever is told true closes it.
+func (c *wsConn) takeOutLocked(w *wsWatch) bool {
+	if c.watches[w.id] != w {
+		return false
+	}
+	delete(c.watches, w.id)
 	c.s.subscriptions.Add(-1)
+	return true
+}
+
+// close ends the stream.
+func (w *wsWatch) close() {
 	if w.stream != nil {
 		w.stream.Close()
 		w.stream, w.state = nil, nil
@@ -79,10 +90,36 @@ func (c *wsConn) remove(w *wsWatch) {
 	}
 }
 
-func (c *wsConn) watch(id uint64) *wsWatch {
+// unwatch ends a watch that the client doesn't want any more. Its place and its number are free at once, for what follows
+// in the pipeline; the stream is the writer's to close. A watch that hasn't been answered is answered first.
+func (c *wsConn) unwatch(r *wsRequest, id uint64) {
+	c.mu.Lock()
+	w, begun := c.watches[id], c.pending[id]
+	abandon := func() bool { return false }
+	switch {
+	case w == nil:
+		r.err = op.Errorf(op.BadRequest, "there is no watch %d on this connection", id)
+	case begun != nil:
+		delete(c.pending, id)
+		c.done = append(c.done, begun.withoutAnswer())
+		if begun.abandon != nil {
+			abandon = begun.abandon
+		}
+		fallthrough
+	default:
+		c.takeOutLocked(w)
+		r.ended = w
+	}
+	c.mu.Unlock()
+	abandon()
+	c.finish(r)
+}
+
+// isOpen reports whether the watch has a place.
+func (c *wsConn) isOpen(w *wsWatch) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.watches[id]
+	return w != nil && c.watches[w.id] == w
 }
 
 // dropWatches ends all of them; the reader may still reserve one meanwhile, which never gets a stream.
@@ -100,9 +137,12 @@ func (c *wsConn) dropWatches() {
 
 // appendWatching begins the watch, now that there is a state to begin with.
 func (c *wsConn) appendWatching(r *wsRequest, f *frame.Watch) error {
-	w := c.watch(f.ID)
-	err := r.err
-	if err == nil {
+	w, err := r.watch, r.err
+	switch {
+	case err != nil:
+	case !c.isOpen(w):
+		err = op.Errorf(op.BadRequest, "unwatch came before the watch had begun")
+	default:
 		err = c.open(w, r.view, f)
 	}
 	if err != nil {
@@ -242,19 +282,14 @@ func (c *wsConn) viewAt(z op.Zxid) *fsm.View {
 	return v
 }
 
-// appendUnwatched ends a watch that the client doesn't want any more.
-func (c *wsConn) appendUnwatched(f *frame.Unwatch) error {
+// appendUnwatched says that a watch has ended, or that there was none.
+func (c *wsConn) appendUnwatched(r *wsRequest) error {
 	res := &op.Result{}
-	if w := c.watch(f.Watch); w != nil && w.stream != nil {
-		c.remove(w)
-	} else {
-		res.Err = op.Errorf(op.BadRequest, "there is no watch %d on this connection", f.Watch)
+	if r.err != nil {
+		res.Err = unwrap(r.err).what
 	}
-	c.write.buf = c.codec.appendReply(c.write.buf, nil, &frame.Reply{ID: f.ID, Result: res})
-	if res.Err != nil {
-		return res.Err
-	}
-	return nil
+	c.write.buf = c.codec.appendReply(c.write.buf, nil, &frame.Reply{ID: requestID(r.frame), Result: res})
+	return r.err
 }
 
 // sendBookmarks tells the watches that were quiet where they are, so that none falls off the end of the history while
