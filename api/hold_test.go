@@ -20,14 +20,16 @@ type holder struct {
 }
 
 // follow sends a request and returns it with its answer still coming.
-func (f *fixture) follow(t *testing.T, target string) *holder {
+func (f *fixture) follow(t *testing.T, target string) *holder { return f.followed(t, "POST", target) }
+
+func (f *fixture) followed(t *testing.T, method, target string) *holder {
 	t.Helper()
 	conn, err := net.Dial("tcp", f.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	io.WriteString(conn, onWire("POST "+target))
+	io.WriteString(conn, onWire(method+" "+target))
 	return &holder{t: t, conn: conn}
 }
 

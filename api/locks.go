@@ -116,6 +116,14 @@ type (
 		Event string `json:"event"` // elected
 		termForm
 	}
+	enteredEvent struct {
+		Event string `json:"event"` // entered
+		enteredForm
+	}
+	joinedEvent struct {
+		Event string `json:"event"` // joined
+		joinedForm
+	}
 	aliveEvent struct {
 		Event string `json:"event"` // alive
 	}
@@ -184,6 +192,10 @@ func (w *holding) got(form any, lost, release func(context.Context) error) error
 		form = gotEvent{"acquired", f}
 	case termForm:
 		form = electedEvent{"elected", f}
+	case enteredForm:
+		form = enteredEvent{"entered", f}
+	case joinedForm:
+		form = joinedEvent{"joined", f}
 	}
 	w.x.beaten = func() error { return w.tell(aliveEvent{"alive"}) }
 	err := w.tell(form)

@@ -139,7 +139,7 @@ func TestRouteNames(t *testing.T) {
 			names = append(names, rt.name)
 		}
 	}
-	if len(names) > 32 || slices.Contains(names, "") || slices.Contains(names, "none") {
+	if len(names) > 40 || slices.Contains(names, "") || slices.Contains(names, "none") {
 		t.Errorf("%v", names)
 	}
 }

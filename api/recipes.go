@@ -87,10 +87,10 @@ func (x *requestConn) Do(ctx context.Context, o op.Op) (*op.Result, error) {
 	}
 	r := &op.Request{Session: x.session, Key: x.nextKey(), Auth: x.c.auth, Op: fenced(checks, o)}
 	res := x.c.s.backend.Do(ctx, r)
+	x.wrote = max(x.wrote, res.Zxid)
 	if res.Err != nil {
 		return nil, res.Err
 	}
-	x.wrote = max(x.wrote, res.Zxid)
 	x.c.setZxid(x.wrote)
 	return unfenced(len(checks), o, res), nil
 }

@@ -132,5 +132,6 @@ func matchSegments(pattern, rest string) (string, bool, error) {
 
 func (s *Server) routes() []route {
 	return slices.Concat(s.nodeRoutes(), s.txnRoutes(), s.sessionRoutes(), s.watchRoutes(), s.wsRoutes(), s.clusterRoutes(),
-		s.healthRoutes(), s.profileRoutes(), s.serviceRoutes(), s.configRoutes(), s.lockRoutes(), s.electionRoutes(), s.fenceRoutes())
+		s.healthRoutes(), s.profileRoutes(), s.serviceRoutes(), s.configRoutes(), s.lockRoutes(), s.electionRoutes(), s.fenceRoutes(),
+		s.barrierRoutes(), s.latchRoutes(), s.counterRoutes(), s.queueRoutes(), s.groupRoutes())
 }

@@ -94,6 +94,15 @@ func (d *Double) Enter(ctx context.Context) error {
 
 // come makes the member's node in a round that has not begun.
 func (d *Double) come(ctx context.Context) error {
+	res, err := d.conn.Read(ctx, &op.Exists{Path: d.me()}, op.ReadOptions{Level: op.Linearizable})
+	if err != nil {
+		return err
+	}
+	if res.Stat != nil { // and would wait for itself
+		return &op.Error{
+			Code: op.NodeExists, Outcome: op.Decided, Path: d.me(), Detail: "this session is in already; each member needs its own",
+		}
+	}
 	f := d.follow()
 	defer f.Close()
 	me := &op.Create{Path: d.me(), Kind: op.Ephemeral, Parents: true}
@@ -169,6 +178,19 @@ func (d *Double) Leave(ctx context.Context) error {
 func (d *Double) leave(ctx context.Context) error {
 	_, err := d.conn.Do(ctx, &op.Delete{Path: d.me(), If: op.Always})
 	return unless(op.NoNode, err)
+}
+
+// Quit takes this member out of the round, or of the line for one, and waits for nobody.
+func (d *Double) Quit(ctx context.Context) error { return d.leave(ctx) }
+
+// Lost waits until this session isn't in any more, and says why: not_holder, or session_expired. Else the error is ctx's.
+func (d *Double) Lost(ctx context.Context) error {
+	g := group.At(d.conn, d.members())
+	m, err := g.Member(ctx, d.conn.Session().String(), op.ReadOptions{Level: op.Linearizable})
+	if err != nil {
+		return err
+	}
+	return g.Lost(ctx, m)
 }
 
 // end ends a round that nobody is in any more: the directory of members can be deleted only when it is empty.

@@ -55,9 +55,13 @@ func CheckName(name string) error {
 	if len(name) > maxName {
 		return op.Errorf(op.BadPath, "the name has %d bytes, the limit is %d", len(name), maxName)
 	}
-	path := op.Join(op.Root, name)
-	if err := op.CheckPath(path); err != nil || op.Depth(path) != 1 {
-		return op.Errorf(op.BadPath, "%.64q can't be a name: it must be one segment of a path", name)
+	path, why := op.Join(op.Root, name), "it must be one segment of a path"
+	err := op.CheckPath(path)
+	if e, ok := errors.AsType[*op.Error](err); ok && op.Depth(path) == 1 && e.Detail != "" {
+		why = e.Detail
+	}
+	if err != nil || op.Depth(path) != 1 {
+		return op.Errorf(op.BadPath, "%.64q can't be a name: %s", name, why)
 	}
 	return nil
 }
