@@ -18,7 +18,7 @@ var ErrNoInstance = errors.New("no instance in use")
 // aside is how long an instance that could not be reached is left alone, while there are others.
 const aside = 5 * time.Second
 
-// Balancer picks instances of one service in turn: those that are Passing, or if there are none those with a Warning.
+// Balancer picks instances of one service in turn, of those that are InUse.
 // It follows the service from its first use on, with one goroutine and one watch, and while no member of the cluster can
 // be reached it goes on with the instances that it knows. It is safe for concurrent use.
 type Balancer struct {
@@ -73,13 +73,19 @@ func (b *Balancer) take(list []Instance, err error) {
 		b.err = err
 		return
 	}
+	b.list = InUse(list)
+	clear(b.failed)
+}
+
+// InUse returns the instances that calls should go to: those that are Passing, or if there are none those with a Warning.
+func InUse(list []Instance) []Instance {
 	with := func(s Status) []Instance {
 		return slices.DeleteFunc(slices.Clone(list), func(x Instance) bool { return x.Status != s })
 	}
-	if b.list = with(Passing); len(b.list) == 0 {
-		b.list = with(Warning)
+	if well := with(Passing); len(well) > 0 {
+		return well
 	}
-	clear(b.failed)
+	return with(Warning)
 }
 
 // Pick returns the instance whose turn it is. The first call waits until the instances are known. With none in use the
