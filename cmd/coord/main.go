@@ -3,6 +3,7 @@
 //	coord dev      a service for development, in one process
 //	coord serve    one member of a cluster
 //	coord get, set, create, rm, ls, tree, stat, watch, txn, session, lease
+//	coord lock, elect   run a program while holding a lock, or leading
 //	coord status   how a cluster is; coord check says it to monitoring
 //
 // Ports, unless told otherwise: 7070 for HTTP (API, metrics, health), 7071 for the other members. A member keeps
@@ -15,13 +16,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strings"
 	"syscall"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := untilSignal(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := Run(ctx, os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr})
 	stop()
 	os.Exit(code)
@@ -64,7 +64,7 @@ type exitError struct {
 	err    error
 	why    string
 	next   string
-	child  bool // the code is one of a program that was run
+	child  bool // the code is one of a program that was run, or says why it was not run or stopped
 	silent bool // everything has been said on standard output; the code is all that is left
 }
 

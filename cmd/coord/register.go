@@ -19,9 +19,6 @@ import (
 	"github.com/coord-kv/coord/op"
 )
 
-// exitLost is the code of a command that had to stop its program because what it ran for was lost.
-const exitLost = 123
-
 // registerFlags are the flags of coord service register.
 type registerFlags struct {
 	id, address string

@@ -84,8 +84,16 @@ func newExitCodes() *cobra.Command {
   6   denied
   7   history gone: a watch can't resume from so far back
 
-status and check say how the cluster is instead, see their --help. watch --exec ends with the code of the program that
-failed, 128 and the number of the signal that ended it, 126 or 127 if it can't be run, and 125 if coord itself fails.
+status and check say how the cluster is instead, see their --help.
+
+Commands that run a program (lock, elect, service register, watch --exec) end with its code, and with:
+
+  123  what it ran under was lost, and the program was stopped
+  124  that was not got in time; -E CODE sets another code
+  125  coord itself failed
+  126  the program can't be executed
+  127  there is no such program
+  128  and the number of the signal that ended the program
 
 serve and dev also end with:
 

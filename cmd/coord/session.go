@@ -23,7 +23,14 @@ func sessionID(flag string) string {
 	return os.Getenv("COORD_SESSION")
 }
 
-func sessionSecret() string { return os.Getenv("COORD_SESSION_SECRET") }
+// sessionSecret returns the secret; coord lock and its kin give their programs a file that has it.
+func sessionSecret() string {
+	if s := os.Getenv("COORD_SESSION_SECRET"); s != "" {
+		return s
+	}
+	b, _ := os.ReadFile(os.Getenv("COORD_SESSION_SECRET_FILE")) // without one, the secret is missing
+	return strings.TrimSpace(string(b))
+}
 
 func noSecret(id string) error {
 	return &exitError{

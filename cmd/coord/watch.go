@@ -4,26 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/coord-kv/coord/internal/child"
 	"github.com/coord-kv/coord/internal/httpapi"
 	"github.com/coord-kv/coord/op"
-)
-
-// Exit codes of coord watch --exec, besides those of the program that it runs.
-const (
-	exitWrapper       = 125 // coord itself failed
-	exitCannotExecute = 126
-	exitNoProgram     = 127
-	exitSignal        = 128 // and the number of the signal that ended the program
 )
 
 // watchFlags are the flags of coord watch.
@@ -188,35 +178,33 @@ func eventCell(ev *httpapi.Event) string {
 // patience is how long an interrupted program has to end.
 const patience = 10 * time.Second
 
-// run runs the program for an event.
+// run runs the program for an event. When the command is interrupted, so is the program.
 func (o *watchFlags) run(ctx context.Context, a *asking, ev *httpapi.Event, args []string, pos op.Zxid) error {
-	cmd := exec.CommandContext(ctx, o.exec, args...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = patience
-	cmd.Stdout, cmd.Stderr = a.io.out, a.io.err
-	cmd.Env = append(os.Environ(), "COORD_EVENT_TYPE="+ev.Type, "COORD_EVENT_PATH="+ev.Path,
-		"COORD_ZXID="+strconv.FormatUint(uint64(ev.Zxid), 10))
-	err := cmd.Run()
-	if err == nil {
+	p, err := child.Start(child.Command{
+		Args: append([]string{o.exec}, args...), Stdout: a.io.out, Stderr: a.io.err,
+		Env: []string{
+			"COORD_EVENT_TYPE=" + ev.Type, "COORD_EVENT_PATH=" + ev.Path,
+			"COORD_ZXID=" + strconv.FormatUint(uint64(ev.Zxid), 10),
+		},
+	})
+	e := &exitError{
+		child: true, err: fmt.Errorf("%s failed for %s %s at zxid %d", o.exec, ev.Type, ev.Path, ev.Zxid),
+		next: fmt.Sprintf("mend it, then go on with --since %d", pos),
+	}
+	if err != nil {
+		e.code, e.why = child.StartCode(err), err.Error()
+		return e
+	}
+	defer context.AfterFunc(ctx, func() { p.Stop(context.Cause(ctx), patience) })()
+	r := p.Wait()
+	switch {
+	case r.Code == 0:
 		return nil
+	case r.Signal != 0:
+		e.why = "signal: " + r.Signal.String()
+	default:
+		e.why = fmt.Sprintf("exit status %d", r.Code)
 	}
-	return &exitError{
-		child: true, code: childCode(err),
-		err: fmt.Errorf("%s failed for %s %s at zxid %d", o.exec, ev.Type, ev.Path, ev.Zxid),
-		why: err.Error(), next: fmt.Sprintf("mend it, then go on with --since %d", pos),
-	}
-}
-
-// childCode returns the exit code that a shell would give.
-func childCode(err error) int {
-	if e, ok := errors.AsType[*exec.ExitError](err); ok {
-		if status, ok := e.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-			return exitSignal + int(status.Signal())
-		}
-		return e.ExitCode()
-	}
-	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
-		return exitNoProgram
-	}
-	return exitCannotExecute
+	e.code = r.Code
+	return e
 }
