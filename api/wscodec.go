@@ -13,9 +13,9 @@ import (
 // wsCodec is one form of the messages. Both forms are of the same frames.
 type wsCodec interface {
 	messageType() int
-	// decode returns what returns the frames of a message, one by one, and then io.EOF. A *wsRefused is about one of them;
-	// any other error makes the rest of the message worthless.
-	decode(message []byte) func() (frame.Frame, error)
+	// decode returns what returns the requests of a message, one by one, and then io.EOF: each is a frame.Frame or, in the
+	// JSON form alone, a *contest. A *wsRefused is about one of them; any other error makes the rest of the message worthless.
+	decode(message []byte) func() (any, error)
 	// append appends a frame that says all by itself.
 	append(b []byte, f frame.Frame) []byte
 	// appendReply appends what o was answered.
@@ -40,9 +40,9 @@ type binCodec struct{}
 
 func (binCodec) messageType() int { return websocket.BinaryMessage }
 
-func (binCodec) decode(message []byte) func() (frame.Frame, error) {
+func (binCodec) decode(message []byte) func() (any, error) {
 	d := frame.FromClient(message)
-	return func() (frame.Frame, error) {
+	return func() (any, error) {
 		f, err := d.Next()
 		if err != nil && !errors.Is(err, io.EOF) {
 			err = op.Errorf(op.BadRequest, "%s", err)

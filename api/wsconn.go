@@ -3,9 +3,7 @@ package api
 import (
 	"errors"
 	"io"
-	"math"
 	"net"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,19 +32,20 @@ type wsConn struct {
 	read     wsReader
 	write    wsWriter
 
-	mu      sync.Mutex
-	room    sync.Cond // signalled when requests have been answered, or the connection ends
-	pending map[uint64]*wsRequest
-	done    []*wsRequest // answers not sent yet
-	direct  []frame.Frame
-	count   int   // requests read and not answered
-	held    int64 // bytes of messages that they keep
-	watches map[uint64]*wsWatch
-	ready   []*wsWatch // that have something to send
-	pong    *string    // what a ping of the protocol itself is to be answered with
-	heardAt time.Time
-	session wsSession
-	ending  *wsEnd // set once
+	mu       sync.Mutex
+	room     sync.Cond // signalled when requests have been answered, or the connection ends
+	pending  map[uint64]*wsRequest
+	done     []*wsRequest // answers not sent yet
+	direct   []frame.Frame
+	count    int   // requests read and not answered
+	held     int64 // bytes of messages that they keep
+	watches  map[uint64]*wsWatch
+	ready    []*wsWatch // that have something to send
+	contests wsContestants
+	pong     *string // what a ping of the protocol itself is to be answered with
+	heardAt  time.Time
+	session  wsSession
+	ending   *wsEnd // set once
 }
 
 // wsReader is what belongs to the reader.
@@ -80,7 +79,7 @@ type wsEnd struct {
 
 // wsRequest is one request under way.
 type wsRequest struct {
-	frame   frame.Frame
+	frame   any   // frame.Frame or *contest
 	op      op.Op // of a write or read
 	start   time.Time
 	msg     *wsMessage
@@ -93,6 +92,7 @@ type wsRequest struct {
 	res  *op.Result
 	view *fsm.View
 	info op.ReadInfo
+	form any // of the answer to a contest
 	err  error
 }
 
@@ -115,6 +115,7 @@ func newWSConn(s *Server, ws *websocket.Conn, id string, auth []op.Identity, req
 		watches: make(map[uint64]*wsWatch), heardAt: s.now(), read: wsReader{auth: auth, stop: func() {}},
 	}
 	c.room.L = &c.mu
+	c.contests.open = make(map[*contest]bool)
 	c.codec, c.limit = wsCodec(&jsonCodec{}), 2*requestBytes // escapes and base64
 	if ws.Subprotocol() == frame.Subprotocol {
 		c.codec, c.limit = binCodec{}, requestBytes+64<<10
@@ -140,11 +141,13 @@ func (c *wsConn) serve() {
 		c.runWriter()
 	}()
 	c.runReader()
+	c.stopWaiting()
 	close(c.readDone)
 	c.ws.NetConn().SetWriteDeadline(time.Now().Add(wsGoodbye)) // nobody is left to read much
 	<-written
 	c.ws.Close()
 	c.read.stop()
+	c.hangUp()
 	c.abandonAll()
 	c.dropWatches() // those that came after the writer had ended
 }
@@ -338,225 +341,4 @@ func (c *wsConn) hear() {
 	}
 	c.mu.Unlock()
 	c.beat()
-}
-
-// The writer.
-
-func (c *wsConn) runWriter() {
-	defer func() {
-		c.dropWatches()
-		if p := recover(); p != nil {
-			c.panicked(p)
-			c.ws.Close()
-		}
-	}()
-	err := c.writeAll()
-	switch {
-	case isTimeout(err):
-		c.s.metrics.slowConsumers.Inc()
-	case err != nil && !errors.Is(err, net.ErrClosed):
-		c.s.log.Debug("a connection broke off", "connection", c.id, "error", err)
-	}
-	if err != nil {
-		c.ws.Close() // which the reader notices
-	}
-	c.end(wsEnd{code: websocket.CloseAbnormalClosure}) // nobody waits for room any more
-}
-
-func (c *wsConn) panicked(p any) {
-	c.s.log.Error("panic in a connection", "connection", c.id, "panic", p, "stack", string(debug.Stack()))
-	c.end(wsEnd{code: websocket.CloseInternalServerErr, text: "internal"})
-}
-
-func (c *wsConn) writeAll() error {
-	tick := time.NewTicker(c.s.wsTick())
-	defer tick.Stop()
-	draining, ending := c.s.draining, c.s.sockets.ending
-	for {
-		ended, err := c.writeRound()
-		if err != nil || ended {
-			return err
-		}
-		select {
-		case <-c.wake:
-		case <-tick.C:
-			err = c.tick()
-		case <-draining:
-			draining = nil
-			c.goAway("draining")
-		case <-ending:
-			ending = nil
-			c.write.endBy = c.s.now().Add(c.s.limits.DrainTimeout / 2)
-		case <-c.readDone:
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-// wsTick is how often a connection looks whether something is late.
-func (s *Server) wsTick() time.Duration {
-	return max(min(s.limits.Bookmark, s.limits.RequestTimeout/4, time.Second), 20*time.Millisecond)
-}
-
-// wsWork is what waits to be sent.
-type wsWork struct {
-	direct []frame.Frame
-	done   []*wsRequest
-	ready  []*wsWatch
-	pong   *string
-	ending *wsEnd
-	idle   bool // no request is under way
-}
-
-func (c *wsConn) takeWork() wsWork {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	w := wsWork{c.direct, c.done, c.ready, c.pong, c.ending, c.count == 0}
-	c.direct, c.done, c.ready, c.pong = nil, nil, nil, nil
-	for _, watch := range w.ready {
-		watch.queued = false
-	}
-	return w
-}
-
-// writeRound sends what waits. It reports whether the connection has been closed.
-func (c *wsConn) writeRound() (ended bool, err error) {
-	w := c.takeWork()
-	for _, f := range w.direct {
-		c.append(f)
-	}
-	for c.write.answers = w.done; len(c.write.answers) > 0; {
-		r := c.write.answers[0]
-		c.write.answers = c.write.answers[1:]
-		if err := c.answer(r); err != nil {
-			return false, err
-		}
-	}
-	if w.ending == nil {
-		for _, watch := range w.ready {
-			if err := c.deliver(watch); err != nil {
-				return false, err
-			}
-		}
-	}
-	if err := c.flush(); err != nil {
-		return false, err
-	}
-	if w.pong != nil {
-		c.ws.WriteControl(websocket.PongMessage, []byte(*w.pong), c.writeDeadline())
-	}
-	if w.ending == nil && w.idle && !c.write.endBy.IsZero() {
-		w.ending = c.goingAway()
-	}
-	if w.ending != nil {
-		return true, c.sayGoodbye(w.ending)
-	}
-	return false, nil
-}
-
-func (c *wsConn) goingAway() *wsEnd {
-	c.end(wsEnd{code: websocket.CloseGoingAway, text: "draining"})
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.ending
-}
-
-// sayGoodbye sends the last frames and closes. The client has a moment to answer: a connection that is closed while
-// something has not been read yet is reset, and what was sent last is lost with it.
-func (c *wsConn) sayGoodbye(e *wsEnd) error {
-	if e.frame != nil {
-		c.append(e.frame)
-	}
-	if e.err != nil {
-		c.write.buf = c.codec.appendFailed(c.write.buf, e.id, e.err)
-		c.write.frames++
-	}
-	if err := c.flush(); err != nil {
-		return err
-	}
-	c.ws.SetReadDeadline(time.Now().Add(wsGoodbye))
-	c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(e.code, e.text), c.writeDeadline())
-	<-c.readDone
-	return nil
-}
-
-func (c *wsConn) writeDeadline() time.Time { return time.Now().Add(c.s.limits.WriteTimeout) }
-
-// append puts a frame into the buffer.
-func (c *wsConn) append(f frame.Frame) {
-	c.write.buf = c.codec.append(c.write.buf, f)
-	c.write.frames++
-}
-
-// appended sends what is in the buffer if that is much, or if a message holds one frame only.
-func (c *wsConn) appended() error {
-	c.write.frames++
-	if len(c.write.buf) >= wsFlush {
-		return c.flush()
-	}
-	return nil
-}
-
-func (c *wsConn) flush() error {
-	p := c.write.buf
-	if c.write.frames == 0 {
-		return nil
-	}
-	c.write.frames = 0
-	c.write.buf = p[:0]
-	if cap(p) > 2*wsFlush {
-		c.write.buf = nil
-	}
-	for len(p) > 0 {
-		var message []byte
-		message, p = c.codec.message(p)
-		c.ws.SetWriteDeadline(c.writeDeadline())
-		if err := c.ws.WriteMessage(c.codec.messageType(), message); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// goAway asks the client to go elsewhere.
-func (c *wsConn) goAway(reason string) {
-	if !c.write.goneAway {
-		c.write.goneAway = true
-		c.append(&frame.Goaway{Reason: reason, Endpoints: c.s.endpoints})
-	}
-}
-
-// tick does what is due.
-func (c *wsConn) tick() error {
-	now := c.s.now()
-	c.giveUp(now)
-	c.beatAgain(now)
-	if end := c.write.endBy; !end.IsZero() && now.After(end) {
-		c.end(wsEnd{code: websocket.CloseGoingAway, text: "draining"})
-	}
-	c.mu.Lock()
-	silence, heard := c.session.silence(), c.heardAt
-	c.mu.Unlock()
-	if now.Sub(heard) >= silence && now.Sub(c.write.pinged) >= silence {
-		c.write.pinged = now
-		c.ws.WriteControl(websocket.PingMessage, nil, c.writeDeadline())
-	}
-	if now.Sub(c.write.bookmarked) < c.s.limits.Bookmark {
-		return nil
-	}
-	c.write.bookmarked = now
-	return c.sendBookmarks()
-}
-
-// show notes that the client is shown a state.
-func (c *wsConn) show(z op.Zxid) {
-	for {
-		old := c.seen.Load()
-		if uint64(z) <= old || z > math.MaxInt64 || c.seen.CompareAndSwap(old, uint64(z)) {
-			return
-		}
-	}
 }

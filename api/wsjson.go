@@ -29,9 +29,9 @@ func (*jsonCodec) message(b []byte) (message, rest []byte) {
 	return message, rest
 }
 
-func (c *jsonCodec) decode(message []byte) func() (frame.Frame, error) {
+func (c *jsonCodec) decode(message []byte) func() (any, error) {
 	read := false
-	return func() (frame.Frame, error) {
+	return func() (any, error) {
 		if read {
 			return nil, io.EOF
 		}
@@ -42,7 +42,7 @@ func (c *jsonCodec) decode(message []byte) func() (frame.Frame, error) {
 
 // request reads one request. What is wrong with a field is told to whoever has sent the request; a message that has no id
 // to answer to ends the connection.
-func (c *jsonCodec) request(message []byte) (frame.Frame, error) {
+func (c *jsonCodec) request(message []byte) (any, error) {
 	if err := checkJSON(message); err != nil {
 		return nil, err
 	}
@@ -58,8 +58,10 @@ func (c *jsonCodec) request(message []byte) (frame.Frame, error) {
 		return nil, op.Errorf(op.BadRequest, "a message must have an id, a whole number from 1 to 2^53-1")
 	}
 	verb := o.require("op")
-	f := c.frame(id, verb, o)
-	if f == nil {
+	var f any
+	if k := readContest(id, verb, o); k != nil {
+		f = k
+	} else if f = c.frame(id, verb, o); f == nil {
 		return nil, &wsRefused{id, "", op.Errorf(op.Unsupported, "there is no operation %.64q; see docs/websocket.md", verb)}
 	}
 	if err := o.finish(); err != nil {
@@ -69,7 +71,7 @@ func (c *jsonCodec) request(message []byte) (frame.Frame, error) {
 }
 
 // frame reads a request of that name, nil if there is no such request.
-func (c *jsonCodec) frame(id uint64, verb string, o *object) frame.Frame {
+func (c *jsonCodec) frame(id uint64, verb string, o *object) any {
 	switch verb {
 	case "hello":
 		return c.readHello(id, o)
@@ -248,6 +250,9 @@ func (*jsonCodec) appendFailed(b []byte, id uint64, err error) []byte {
 	return append(appendProblem(b, "error", err), '}', '\n')
 }
 
+// trimmed appends a form as JSON.
+func trimmed(b []byte, form any) []byte { return append(b, bytes.TrimRight(marshal(form), "\n")...) }
+
 // appendProblem appends the member called name with the problem document of err.
 func appendProblem(b []byte, name string, err error) []byte {
 	b = append(append(append(b, '"'), name...), `":`...)
@@ -368,12 +373,13 @@ type limitsForm struct {
 	MessageBytes uint64 `json:"message_bytes"`
 	Requests     uint64 `json:"requests"`
 	Watches      uint64 `json:"watches"`
+	Contests     uint64 `json:"contests"`
 }
 
 func (c *jsonCodec) appendWelcome(b []byte, f *frame.Welcome) []byte {
 	w := welcomeForm{
 		Session: f.Session, Secret: c.secret, Epoch: f.Epoch, NextSeq: f.NextSeq, Member: f.Member, Cluster: hexID("c", f.Cluster),
-		Oldest: f.Oldest, KeyWindow: duration(f.KeyWindow), Limits: limitsForm{f.Message, f.Requests, f.Watches},
+		Oldest: f.Oldest, KeyWindow: duration(f.KeyWindow), Limits: limitsForm{f.Message, f.Requests, f.Watches, wsContests},
 		Endpoints: f.Endpoints,
 	}
 	if f.Session != 0 {

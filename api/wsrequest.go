@@ -18,7 +18,7 @@ import (
 // Requests: taken and handed over by the reader, answered by the writer.
 
 // handle takes one frame. False means that the connection ends.
-func (c *wsConn) handle(m *wsMessage, f frame.Frame) bool {
+func (c *wsConn) handle(m *wsMessage, f any) bool {
 	hello, isHello := f.(*frame.Hello)
 	switch {
 	case isHello == c.read.greeted:
@@ -49,12 +49,16 @@ func (c *wsConn) handle(m *wsMessage, f frame.Frame) bool {
 		c.unwatch(r, f.Watch)
 	case *frame.Bye:
 		c.bye(r)
+	case *contest:
+		c.startContest(r, f)
 	}
 	return true
 }
 
-func requestID(f frame.Frame) uint64 {
+func requestID(f any) uint64 {
 	switch f := f.(type) {
+	case *contest:
+		return f.id
 	case *frame.Write:
 		return f.ID
 	case *frame.Read:
@@ -71,7 +75,7 @@ func requestID(f frame.Frame) uint64 {
 
 // begin admits a request: it waits until there is room, so that a client that sends faster than it is answered is slowed
 // down by its own socket. Nil means that the connection ends.
-func (c *wsConn) begin(m *wsMessage, f frame.Frame) *wsRequest {
+func (c *wsConn) begin(m *wsMessage, f any) *wsRequest {
 	r := &wsRequest{frame: f, start: c.s.now(), msg: m, bytes: weight(f, m.bytes)}
 	id := requestID(f)
 	c.mu.Lock()
@@ -101,7 +105,7 @@ func (c *wsConn) begin(m *wsMessage, f frame.Frame) *wsRequest {
 
 // weight is what a request counts for of the bytes that a connection may hold: those of its message, or of the answer that
 // it may get, if that is much more.
-func weight(f frame.Frame, bytes int64) int64 {
+func weight(f any, bytes int64) int64 {
 	w, ok := f.(*frame.Write)
 	if !ok || w.Seq != 0 || w.Key != "" { // whose answers are kept, and short
 		return bytes
@@ -129,16 +133,22 @@ func (c *wsConn) refuse(id uint64, name string, err error) {
 // finish hands a request to the writer. The member's loop calls it, so it doesn't wait.
 func (c *wsConn) finish(r *wsRequest) {
 	c.mu.Lock()
-	id := requestID(r.frame)
-	mine := c.pending[id] == r // else it was given up
-	if mine {
-		delete(c.pending, id)
-		c.done = append(c.done, r)
-	}
+	mine := c.finishLocked(r)
 	c.mu.Unlock()
 	if mine {
 		c.signal()
 	}
+}
+
+// finishLocked is finish for those who hold mu, and signal later if it returns true.
+func (c *wsConn) finishLocked(r *wsRequest) bool {
+	id := requestID(r.frame)
+	if c.pending[id] != r { // it was given up
+		return false
+	}
+	delete(c.pending, id)
+	c.done = append(c.done, r)
+	return true
 }
 
 func (c *wsConn) finishWith(r *wsRequest, err error) {
@@ -342,6 +352,13 @@ func (c *wsConn) appendAnswer(r *wsRequest) (verb string, err error) {
 	case *frame.Bye:
 		c.end(wsEnd{code: websocket.CloseNormalClosure})
 		return "bye", c.appendWritten(r)
+	case *contest:
+		if r.err != nil {
+			c.write.buf = c.codec.appendFailed(c.write.buf, f.id, r.err)
+		} else {
+			c.write.buf = appendForm(c.write.buf, f.id, r.form)
+		}
+		return f.verb, r.err
 	case *frame.Pong:
 		c.write.buf = c.codec.append(c.write.buf, f)
 		return "ping", nil
