@@ -37,7 +37,7 @@ func TestAgainstMachine(t *testing.T) {
 }
 
 // untested are the verbs that Namespace doesn't know.
-var untested = map[op.Verb]bool{op.VerbSetACL: true, op.VerbSetQuota: true, op.VerbSubtree: true, op.VerbGetACL: true}
+var untested = map[op.Verb]bool{op.VerbSetACL: true, op.VerbGetACL: true}
 
 func compareMachines(t *testing.T, g *requests, seen map[string]int) {
 	m, ns := fsm.New(), NewNamespace()
@@ -199,7 +199,7 @@ func (g *requests) contender(ns *Namespace) (string, op.Zxid) {
 }
 
 func (g *requests) change(ns *Namespace) op.Op {
-	switch g.IntN(12) {
+	switch g.IntN(13) {
 	case 0, 1:
 		return &op.Set{Path: g.path(ns), Data: g.data(), If: g.cond()}
 	case 2, 3:
@@ -218,6 +218,11 @@ func (g *requests) change(ns *Namespace) op.Op {
 		return &op.Exists{Path: g.path(ns)}
 	case 8:
 		return g.check(ns)
+	case 9:
+		if g.chance(50) {
+			return &op.SetQuota{Path: g.path(ns), Quota: op.Quota{HardCount: int64(g.IntN(3)-1) << 20}}
+		}
+		return &op.Subtree{Path: g.path(ns), Depth: int32(g.IntN(3)), Limit: int32(g.IntN(4))}
 	}
 	return g.create(ns)
 }

@@ -31,6 +31,7 @@ type History struct {
 
 	Turns     []*Turn    // of locks and elections
 	Sightings []Sighting // those of one observer stand in their order
+	Small     Small      // of the small recipes
 }
 
 // Entry is one entry of the committed log.
@@ -165,6 +166,11 @@ func Checkers() []Checker {
 		{"kept", Kept},
 		{"late", Late},
 		{"sightings", Sightings},
+		{"queues", Queues},
+		{"counters", Counters},
+		{"barriers", Barriers},
+		{"latches", Latches},
+		{"groups", Groups},
 		{"watch", Watches},
 		{"sessions", Sessions},
 		{"expiry", Expiry},

@@ -140,6 +140,8 @@ func (n *Namespace) write(r *op.Request, o op.Op) op.Result {
 		return n.attach(x)
 	case *op.SetTimeout:
 		return n.setTimeout(r, x)
+	case *op.SetQuota:
+		return n.setQuota(x)
 	case *op.CloseSession:
 		return n.close(r, x)
 	case *op.SetLimits:
@@ -304,6 +306,19 @@ func (n *Namespace) set(x *op.Set) op.Result {
 	}
 	n.nodes[x.Path] = at
 	n.event(op.Changed, x.Path, at)
+	return op.Result{Stat: n.stat(x.Path)}
+}
+
+// setQuota knows only whether there can be one: none is ever reached.
+func (n *Namespace) setQuota(x *op.SetQuota) op.Result {
+	switch q := x.Quota; {
+	case op.CheckPath(x.Path) != nil:
+		return no(op.BadPath)
+	case n.missing(x.Path):
+		return no(op.NoNode)
+	case min(q.SoftCount, q.HardCount, q.SoftBytes, q.HardBytes) < 0:
+		return no(op.BadRequest)
+	}
 	return op.Result{Stat: n.stat(x.Path)}
 }
 

@@ -22,6 +22,8 @@ func (n *Namespace) read(o op.Op) op.Result {
 		return op.Result{Stat: n.stat(orRoot(x.Path))}
 	case *op.Children:
 		return n.list(orRoot(x.Path), x)
+	case *op.Subtree:
+		return n.subtree(orRoot(x.Path), x)
 	case *op.Rank:
 		return n.rank(x.Path)
 	case *op.Check:
@@ -98,6 +100,31 @@ func (n *Namespace) Nodes() []op.Node {
 	}
 	slices.SortFunc(all, func(a, b op.Node) int { return slices.Compare(segments(a.Path), segments(b.Path)) })
 	return all
+}
+
+// subtree lists a node and what is below it. It knows no bound of an answer's size.
+func (n *Namespace) subtree(path string, x *op.Subtree) (res op.Result) {
+	if n.missing(path) {
+		return no(op.NoNode)
+	}
+	var walk func(path string, depth int32)
+	walk = func(path string, depth int32) {
+		switch {
+		case x.After != "" && slices.Compare(segments(path), segments(x.After)) <= 0:
+		case x.Limit > 0 && len(res.Nodes) == int(x.Limit):
+			res.More = true
+			return
+		default:
+			res.Nodes = append(res.Nodes, n.child(path, true, true))
+		}
+		for _, name := range n.nodes[path].children {
+			if depth != 0 {
+				walk(op.Join(path, name), depth-1)
+			}
+		}
+	}
+	walk(path, cmp.Or(x.Depth, -1))
+	return res
 }
 
 func segments(path string) []string {

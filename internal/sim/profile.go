@@ -31,6 +31,7 @@ type Profile struct {
 	FaultEvery          time.Duration // about
 	Contenders          int           // clients that take locks and stand for election
 	Prize               string        // what they fight for; "" for all there is
+	Workers             int           // clients that use the small recipes
 }
 
 // NewProfile draws the profile of a seed.
@@ -57,6 +58,7 @@ func NewProfile(seed uint64) Profile {
 	if r.IntN(2) == 0 {
 		p.Prize = prizes[r.IntN(len(prizes))]
 	}
+	p.Workers = []int{0, 0, 2, 4}[r.IntN(4)]
 	return p
 }
 
@@ -68,6 +70,7 @@ type Counters struct {
 	Flips, Heals, Attaches                                                            int
 	Retries, Unknown, Promises, Expired, Resumes, HistoryGone, Reads, WatchBatches    int
 	Grants, Terms, GaveUp, Orphaned, Stopped, Fenced, Stale, Broken, Sightings        int
+	Pushed, Received, Acked, Added, Begun, Ended, Opened, Joined, Listed              int
 }
 
 // Add adds another run's.
@@ -85,6 +88,7 @@ func (c *Counters) fields() []*int {
 		&c.Flips, &c.Heals, &c.Attaches,
 		&c.Retries, &c.Unknown, &c.Promises, &c.Expired, &c.Resumes, &c.HistoryGone, &c.Reads, &c.WatchBatches,
 		&c.Grants, &c.Terms, &c.GaveUp, &c.Orphaned, &c.Stopped, &c.Fenced, &c.Stale, &c.Broken, &c.Sightings,
+		&c.Pushed, &c.Received, &c.Acked, &c.Added, &c.Begun, &c.Ended, &c.Opened, &c.Joined, &c.Listed,
 	}
 }
 

@@ -88,6 +88,12 @@ func (w *world) populate() {
 	if w.profile.Contenders > 0 {
 		w.spawn(func(t *task) { w.newClient(t, 600).observe() })
 	}
+	for id := range w.profile.Workers {
+		w.spawn(func(t *task) { w.newClient(t, 700+id).work() })
+	}
+	if w.profile.Workers > 0 {
+		w.spawn(func(t *task) { w.newClient(t, 800).attend() })
+	}
 	w.spawn(w.trouble)
 }
 

@@ -33,6 +33,8 @@ type conn struct {
 	ctx   context.Context
 	end   context.CancelCauseFunc
 	turns []*check.Turn
+
+	receipts []*check.Receipt
 }
 
 var _ recipe.Conn = (*conn)(nil)
@@ -109,6 +111,9 @@ func (s *conn) lose(why error) {
 	lost := s.w.moment()
 	for _, t := range s.turns {
 		t.Lost = lost
+	}
+	for _, r := range s.receipts {
+		r.Lost = lost
 	}
 	s.end(why)
 }

@@ -70,6 +70,9 @@ func (d *Double) Read(ctx context.Context, o op.ReadOptions) (r Round, at op.Zxi
 	return r, res.Zxid, nil
 }
 
+// Round returns the id of the round that this member has begun; 0 if it has begun none.
+func (d *Double) Round() op.Zxid { return d.round }
+
 // Filter matches every change of the barrier; members come and go two levels below.
 func (d *Double) Filter() watch.Filter { return watch.Filter{Path: d.dir, Scope: watch.Subtree} }
 
