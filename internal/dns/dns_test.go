@@ -23,7 +23,9 @@ import (
 type world struct {
 	*lab.World
 	conn *lab.Conn
-	err  error // of every read
+
+	mu  sync.Mutex // of what follows, and of the world
+	err error      // of every read
 }
 
 func newWorld() *world {
@@ -32,11 +34,15 @@ func newWorld() *world {
 }
 
 func (w *world) View(context.Context, op.ReadOptions) (*fsm.View, op.ReadInfo, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	return w.World.View(), op.ReadInfo{}, w.err
 }
 
 func (w *world) register(t testing.TB, x registry.Instance) {
 	t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if _, err := registry.New(w.conn).Register(t.Context(), x, false); err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +85,7 @@ func serve(t testing.TB, cfg Config) *Server {
 //	critical SERVICE ID         of what is registered
 //	end                         ends the session of all that was registered
 //	fail CODE                   has the member refuse to be read
-//	ask NAME TYPE [tcp] [edns=BYTES] [class=C]
+//	ask NAME TYPE [tcp] [edns=BYTES] [version] [class=C]     version: of EDNS, one that doesn't exist
 func TestScenarios(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
 		w := newWorld()
@@ -105,14 +111,20 @@ func (w *world) command(t *testing.T, s *Server, d *datadriven.TestData) string 
 		w.register(t, x)
 		return ""
 	case "critical":
+		w.mu.Lock()
+		defer w.mu.Unlock()
 		if _, err := registry.New(w.conn).SetStatus(t.Context(), arg(0), arg(1), registry.Critical, false); err != nil {
 			t.Fatal(err)
 		}
 		return ""
 	case "end":
+		w.mu.Lock()
+		defer w.mu.Unlock()
 		w.Expire(w.conn)
 		return ""
 	case "fail":
+		w.mu.Lock()
+		defer w.mu.Unlock()
 		code, _ := op.CodeOf(arg(0))
 		w.err = op.Errorf(code, "no")
 		return ""
