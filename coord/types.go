@@ -120,6 +120,31 @@ func (t Token) String() string {
 	return prefix + url.PathEscape(name) + "=" + strconv.FormatUint(uint64(t.Zxid), 10)
 }
 
+// ParseToken reads the form that String writes. How the lock is held can't be seen from that: it is taken to be held
+// alone.
+func ParseToken(text string) (Token, error) {
+	at := strings.LastIndexByte(text, '=')
+	if at < 0 {
+		return Token{}, op.Errorf(op.BadRequest, "%.64q is no token: that is like nightly=41, or term:boss=57", text)
+	}
+	t := Token{Dir: locksDir}
+	name, isTerm := strings.CutPrefix(text[:at], "term:")
+	if isTerm {
+		t.Dir, t.Term = electionsDir, true
+	}
+	name, err := url.PathUnescape(name)
+	if err != nil || t.Zxid.UnmarshalText([]byte(text[at+1:])) != nil || t.Zxid == 0 {
+		return Token{}, op.Errorf(op.BadRequest, "%.64q is no token: its name or its number is not valid", text)
+	}
+	if t.Dir += name; strings.HasPrefix(name, "/") {
+		t.Dir = name
+	}
+	if err := op.CheckPath(t.Dir); err != nil {
+		return Token{}, err
+	}
+	return t, nil
+}
+
 // check returns the operation that fails a transaction once the token is stale.
 func (t Token) check() op.Op {
 	if t.Term {
