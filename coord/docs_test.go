@@ -2,6 +2,7 @@ package coord_test
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -16,9 +17,17 @@ func TestTour(t *testing.T) {
 		}
 		page += string(text)
 	}
-	examples, err := os.ReadFile("example_test.go")
+	files, err := filepath.Glob("*/example_test.go")
 	if err != nil {
 		t.Fatal(err)
+	}
+	examples := ""
+	for _, name := range append(files, "example_test.go") {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		examples += string(text)
 	}
 	blocks := strings.Split(page, "\n```go\n")[1:]
 	if len(blocks) < 10 {
@@ -26,7 +35,7 @@ func TestTour(t *testing.T) {
 	}
 	for _, b := range blocks {
 		code, _, _ := strings.Cut(b, "```")
-		if !strings.Contains(string(examples), "\n"+code) {
+		if !strings.Contains(examples, "\n"+code) {
 			t.Errorf("this is in no example:\n%s", code)
 		}
 	}
