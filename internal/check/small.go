@@ -50,10 +50,11 @@ type Opening struct {
 	Zxid  op.Zxid
 }
 
-// Listing is what a watcher of a group has seen; a watcher's stand in their order.
+// Listing is what a watcher of a group or a service has seen; a watcher's stand in their order.
 type Listing struct {
 	Watcher int
 	Group   string // its directory
+	Passing bool   // only those instances of a service whose status is passing
 	Zxid    op.Zxid
 	Members []string // id, a space and the session
 	Open    bool     // the watcher watched until the end
@@ -283,7 +284,7 @@ func Latches(h *History) error {
 	return nil
 }
 
-// Groups checks that what a watcher has seen of a group was so in that very state, and never older than what it had seen
+// Groups checks that what a watcher has seen of a group or a service was so in that very state, and never older than what it had seen
 // before; and that it has seen the last of it, if the history has recovered.
 func Groups(h *History) error {
 	at := map[op.Zxid][]*Listing{}
@@ -301,22 +302,27 @@ func Groups(h *History) error {
 			continue
 		}
 		for _, l := range at[ns.Zxid()] {
-			if now := ns.group(l.Group); !slices.Equal(l.Members, now) {
+			if now := ns.group(l); !slices.Equal(l.Members, now) {
 				return fmt.Errorf("watcher %d saw [%s] in %s at zxid %d, where [%s] were", l.Watcher, strings.Join(l.Members, ", "), l.Group, l.Zxid, strings.Join(now, ", "))
 			}
 		}
 	}
 	for _, l := range last {
-		if now := ns.group(l.Group); l.Open && !h.Recovery.Equal.Never() && !slices.Equal(l.Members, now) {
+		if now := ns.group(l); l.Open && !h.Recovery.Equal.Never() && !slices.Equal(l.Members, now) {
 			return fmt.Errorf("watcher %d saw [%s] in %s last, and in the end [%s] are there", l.Watcher, strings.Join(l.Members, ", "), l.Group, strings.Join(now, ", "))
 		}
 	}
 	return nil
 }
 
-func (n *Namespace) group(dir string) (members []string) {
-	for _, id := range n.nodes[dir].children {
-		members = append(members, id+" "+n.nodes[op.Join(dir, id)].owner.String())
+// group returns what a watcher should see.
+func (n *Namespace) group(l *Listing) (members []string) {
+	for _, id := range n.nodes[l.Group].children {
+		at := n.nodes[op.Join(l.Group, id)]
+		if l.Passing && !strings.Contains(string(at.data), `"status":"passing"`) {
+			continue
+		}
+		members = append(members, id+" "+at.owner.String())
 	}
 	return members
 }

@@ -187,4 +187,8 @@ func TestGroups(t *testing.T) {
 	s.h.Small.Listings, first.Open = []*Listing{first}, true
 	s.recovered()
 	s.rejects(Groups, "watcher 1 saw [a s-2] in /g last, and in the end [] are there")
+
+	s, first, _ = story()
+	first.Passing = true // its data says nothing of a status
+	s.rejects(Groups, "watcher 1 saw [a s-2] in /g at zxid 3, where [] were")
 }

@@ -32,6 +32,7 @@ type Profile struct {
 	Contenders          int           // clients that take locks and stand for election
 	Prize               string        // what they fight for; "" for all there is
 	Workers             int           // clients that use the small recipes
+	Providers           int           // clients that register instances of a service
 }
 
 // NewProfile draws the profile of a seed.
@@ -59,6 +60,7 @@ func NewProfile(seed uint64) Profile {
 		p.Prize = prizes[r.IntN(len(prizes))]
 	}
 	p.Workers = []int{0, 0, 2, 4}[r.IntN(4)]
+	p.Providers = []int{0, 0, 2, 4}[r.IntN(4)]
 	return p
 }
 
@@ -71,6 +73,7 @@ type Counters struct {
 	Retries, Unknown, Promises, Expired, Resumes, HistoryGone, Reads, WatchBatches    int
 	Grants, Terms, GaveUp, Orphaned, Stopped, Fenced, Stale, Broken, Sightings        int
 	Pushed, Received, Acked, Added, Begun, Ended, Opened, Joined, Listed              int
+	Registered, Resolved                                                              int
 }
 
 // Add adds another run's.
@@ -89,6 +92,7 @@ func (c *Counters) fields() []*int {
 		&c.Retries, &c.Unknown, &c.Promises, &c.Expired, &c.Resumes, &c.HistoryGone, &c.Reads, &c.WatchBatches,
 		&c.Grants, &c.Terms, &c.GaveUp, &c.Orphaned, &c.Stopped, &c.Fenced, &c.Stale, &c.Broken, &c.Sightings,
 		&c.Pushed, &c.Received, &c.Acked, &c.Added, &c.Begun, &c.Ended, &c.Opened, &c.Joined, &c.Listed,
+		&c.Registered, &c.Resolved,
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/coord-kv/coord/internal/check"
+	"github.com/coord-kv/coord/internal/registry"
 	"github.com/coord-kv/coord/op"
 )
 
@@ -93,6 +94,13 @@ func (w *world) populate() {
 	}
 	if w.profile.Workers > 0 {
 		w.spawn(func(t *task) { w.newClient(t, 800).attend() })
+	}
+	for id := range w.profile.Providers {
+		w.spawn(func(t *task) { w.newClient(t, 850+id).provide() })
+	}
+	if w.profile.Providers > 0 {
+		w.spawn(func(t *task) { w.newClient(t, 900).discover(registry.Query{}) })
+		w.spawn(func(t *task) { w.newClient(t, 901).discover(registry.Query{Passing: true}) })
 	}
 	w.spawn(w.trouble)
 }
