@@ -3,10 +3,8 @@ package api
 import (
 	"cmp"
 	"context"
-	"maps"
 	"math"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/coord-kv/coord/internal/settings"
@@ -37,10 +35,11 @@ type configVersion struct {
 	Deleted      int     `json:"deleted"`
 	RolledBackTo int64   `json:"rolled_back_to,omitempty"`
 	Time         op.Time `json:"time,omitzero"`
+	Zxid         op.Zxid `json:"zxid,omitzero"`
 }
 
 func newConfigVersion(app string, v settings.Version) configVersion {
-	return configVersion{app, v.Number, v.Author, v.Comment, v.Set, v.Deleted, v.RolledBack, v.At}
+	return configVersion{app, v.Number, v.Author, v.Comment, v.Set, v.Deleted, v.RolledBack, v.At, v.Written}
 }
 
 type configForm struct {
@@ -111,66 +110,17 @@ func (c *call) respondConfig(x settings.Config) error {
 	accept := c.r.Header.Get("Accept")
 	switch {
 	case strings.HasPrefix(accept, "text/x-env"):
-		b, err := envForm(x.Values)
+		list, err := settings.Variables(x.Values)
 		if err != nil {
 			return err
 		}
-		c.respond(http.StatusOK, "text/x-env; charset=utf-8", b)
+		c.respond(http.StatusOK, "text/x-env; charset=utf-8", settings.Assignments(list))
 	case strings.HasPrefix(accept, "application/yaml"):
-		c.respond(http.StatusOK, "application/yaml", yamlForm(x.Values))
+		c.respond(http.StatusOK, "application/yaml", settings.YAML(x.Values))
 	default:
 		c.respondJSON(http.StatusOK, configForm{newConfigVersion(c.arg, x.Version), x.Values, x.Zxid})
 	}
 	return nil
-}
-
-// envForm writes values as a shell reads assignments: NAME='value', with names in capitals, and an underscore for what a
-// name can't have.
-func envForm(values map[string]string) ([]byte, error) {
-	names := make(map[string]string, len(values))
-	var b []byte
-	for _, key := range slices.Sorted(maps.Keys(values)) {
-		name := envName(key)
-		if other, taken := names[name]; taken {
-			return nil, op.Errorf(op.InvalidConfig, "%q and %q are the same variable %s in an environment", other, key, name)
-		}
-		if strings.ContainsRune(values[key], 0) {
-			return nil, op.Errorf(op.InvalidConfig, "the value of %q has a zero byte, which no environment can hold", key)
-		}
-		names[name] = key
-		b = append(append(b, name...), "='"...)
-		b = append(append(b, strings.ReplaceAll(values[key], "'", `'\''`)...), "'\n"...)
-	}
-	return b, nil
-}
-
-func envName(key string) string {
-	name := strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z':
-			return r - 'a' + 'A'
-		case r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '_':
-			return r
-		}
-		return '_'
-	}, key)
-	if name[0] >= '0' && name[0] <= '9' {
-		return "_" + name
-	}
-	return name
-}
-
-// yamlForm writes values as a mapping of strings; a JSON string is one of YAML.
-func yamlForm(values map[string]string) []byte {
-	if len(values) == 0 {
-		return []byte("{}\n")
-	}
-	var b []byte
-	for _, key := range slices.Sorted(maps.Keys(values)) {
-		b = append(appendString(b, key), ": "...)
-		b = append(appendString(b, values[key]), '\n')
-	}
-	return b
 }
 
 // putConfig makes the configuration what the body says, or with ?merge changes what the body names.
@@ -200,6 +150,11 @@ func (c *call) rollBackConfig() error {
 		body.fault("version", "is required")
 	}
 	version, x := body.number("version", 1, math.MaxInt64, 1), c.newChange(body)
+	if body.has("keys") {
+		if x.Keys = body.strings("keys"); len(x.Keys) == 0 {
+			body.fault("keys", "has no key; leave it out, and all go back")
+		}
+	}
 	return c.commit(body, func(ctx context.Context, s *settings.Settings) (settings.Committed, error) {
 		return s.Rollback(ctx, c.arg, version, x)
 	})
@@ -262,10 +217,35 @@ type configHistoryForm struct {
 	Versions []configVersion `json:"versions"`
 }
 
+type keyHistoryForm struct {
+	App      string       `json:"app"`
+	Key      string       `json:"key"`
+	Versions []keyVersion `json:"versions"`
+}
+
+type keyVersion struct {
+	configVersion
+	Value *string `json:"value"`
+}
+
+// configHistory lists the versions, or with ?key those that have changed a key.
 func (c *call) configHistory() error {
+	ofKey, key := c.q.has("key"), c.q.text("key")
 	x, err := c.reading()
 	if err != nil {
 		return err
+	}
+	if ofKey {
+		list, err := settings.New(x).KeyHistory(c.r.Context(), c.arg, key, op.ReadOptions{})
+		if err != nil {
+			return err
+		}
+		form := keyHistoryForm{c.arg, key, []keyVersion{}}
+		for _, v := range list {
+			form.Versions = append(form.Versions, keyVersion{newConfigVersion(c.arg, v.Version), v.Value})
+		}
+		c.respondJSON(http.StatusOK, form)
+		return nil
 	}
 	list, err := settings.New(x).History(c.r.Context(), c.arg, op.ReadOptions{})
 	if err != nil {

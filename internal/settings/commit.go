@@ -20,6 +20,7 @@ type Change struct {
 	Author  string             // for people, up to 512 bytes
 	Comment string             // for people, up to 512 bytes
 	If      *op.Cond           // what the application's node must be at; nil for whatever there is
+	Keys    []string           // of a rollback: these alone go back; nil for all
 
 	rolledBack int64
 }
@@ -46,8 +47,7 @@ func (s *Settings) Commit(ctx context.Context, app string, x Change) (Committed,
 		return Committed{}, err
 	}
 	done := res.Results[len(res.Results)-1]
-	v, _ := parseRecord(done.Data, done.Stat.Mtime)
-	return Committed{v, *done.Stat, res.Zxid}, nil
+	return Committed{versionOf(done.Data, done.Stat), *done.Stat, res.Zxid}, nil
 }
 
 func (x *Change) check() error {
@@ -67,16 +67,26 @@ func (x *Change) check() error {
 	return nil
 }
 
-// Rollback makes the values what they were at a version, as a new version. See Commit; a version that isn't kept is
-// no_node.
+// Rollback makes the values what they were at a version, as a new version; Values and Replace of the change are not looked
+// at. See Commit; a version that isn't kept is no_node.
 func (s *Settings) Rollback(ctx context.Context, app string, number int64, x Change) (Committed, error) {
 	old, err := s.At(ctx, app, number, op.ReadOptions{Level: op.Linearizable})
 	if err != nil {
 		return Committed{}, err
 	}
-	x.Values, x.Replace, x.rolledBack = make(map[string]*string, len(old.Values)), true, number
+	x.Values, x.Replace = make(map[string]*string, len(old.Values)), x.Keys == nil
 	for key, value := range old.Values {
-		x.Values[key] = &value
+		if x.Replace || slices.Contains(x.Keys, key) {
+			x.Values[key] = &value
+		}
+	}
+	for _, key := range x.Keys {
+		if _, had := old.Values[key]; !had {
+			x.Values[key] = nil
+		}
+	}
+	if x.Replace {
+		x.rolledBack = number
 	}
 	return s.Commit(ctx, app, x)
 }
@@ -217,6 +227,12 @@ func (p *plan) fits() *op.Error {
 	}
 	if n > MaxBytes {
 		return &op.Error{Code: op.TooLarge, Path: p.dir, Limit: MaxBytes, Have: int64(n)}
+	}
+	if n := len(encode(p.values)); n > maxEncoded {
+		return &op.Error{
+			Code: op.TooLarge, Path: p.dir, Limit: maxEncoded, Have: int64(n),
+			Detail: "control characters take six bytes each in the history",
+		}
 	}
 	return nil
 }

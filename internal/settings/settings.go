@@ -24,6 +24,7 @@
 package settings
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -48,6 +49,7 @@ const (
 	MaxBytes    = 256 << 10 // of all keys and values
 	KeptCount   = 100       // versions
 	KeptBytes   = 4 << 20   // of the values of all versions kept
+	maxEncoded  = 1 << 20   // of all values as a version keeps them: what a node holds
 	maxNote     = 512       // bytes of an author or a comment
 	historyName = ".history"
 	valuesName  = "values"
@@ -68,6 +70,7 @@ type Version struct {
 	Deleted    int     // deleted
 	RolledBack int64   // which version it went back to; 0 if it is no rollback
 	At         op.Time // by the wall clock of the leader then
+	Written    op.Zxid // the one zxid at which all of it was written; 0 of a configuration that isn't there
 }
 
 // Config is a configuration at one version.
@@ -90,20 +93,28 @@ type record struct {
 }
 
 // parseRecord returns no version, number 0, for what a commit has not written.
-func parseRecord(data []byte, at op.Time) (Version, int64) {
+func parseRecord(data []byte, at op.Time, written op.Zxid) (Version, int64) {
 	var r record
 	if json.Unmarshal(data, &r) != nil || r.Version < 1 {
-		return Version{}, 0
+		return Version{Written: written}, 0
 	}
-	return Version{r.Version, r.Author, r.Comment, r.Set, r.Deleted, r.RolledBack, at}, r.Bytes
+	return Version{r.Version, r.Author, r.Comment, r.Set, r.Deleted, r.RolledBack, at, written}, r.Bytes
+}
+
+// versionOf reads the version that an application's node has.
+func versionOf(data []byte, s *op.Stat) Version {
+	v, _ := parseRecord(data, s.Mtime, s.Mzxid)
+	return v
 }
 
 func encode(v any) []byte {
-	b, err := json.Marshal(v)
-	if err != nil {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
 		panic(fmt.Sprintf("settings: couldn't encode %T: %v", v, err)) // the types here can't fail
 	}
-	return b
+	return bytes.TrimRight(b.Bytes(), "\n")
 }
 
 // CheckApp returns a bad_path error unless app is one segment of a path, of at most 255 bytes, without a dot in front.
@@ -162,7 +173,7 @@ func (s *Settings) read(ctx context.Context, dir string, o op.ReadOptions) (*cur
 	}
 	c.Zxid = res.Zxid
 	c.Node = res.Nodes[0].Stat
-	c.Version, _ = parseRecord(res.Nodes[0].Data, c.Node.Mtime)
+	c.Version = versionOf(res.Nodes[0].Data, &c.Node)
 	for _, n := range res.Nodes[1:] {
 		c.add(&n)
 	}
@@ -245,7 +256,7 @@ func (s *Settings) kept(ctx context.Context, dir string, o op.ReadOptions) ([]ke
 	}
 	var list []keptVersion
 	for _, n := range res.Nodes {
-		if v, bytes := parseRecord(n.Data, n.Stat.Ctime); v.Number > 0 {
+		if v, bytes := parseRecord(n.Data, n.Stat.Ctime, n.Stat.Czxid); v.Number > 0 {
 			list = append(list, keptVersion{v, n.Path, bytes})
 		}
 	}
@@ -269,7 +280,7 @@ func (s *Settings) At(ctx context.Context, app string, number int64, o op.ReadOp
 	if err != nil {
 		return Config{}, noVersion(err, app, number)
 	}
-	v, _ := parseRecord(res.Nodes[0].Data, res.Nodes[0].Stat.Ctime)
+	v, _ := parseRecord(res.Nodes[0].Data, res.Nodes[0].Stat.Ctime, res.Nodes[0].Stat.Czxid)
 	c := Config{Version: v, Values: map[string]string{}, Zxid: res.Zxid}
 	for _, n := range res.Nodes[1:] {
 		if op.Base(n.Path) == valuesName && json.Unmarshal(n.Data, &c.Values) == nil {

@@ -30,14 +30,14 @@ var (
 //	commit APP [KEY=VALUE | KEY=]... [replace] [if=ETAG | absent]    KEY= deletes
 //	get APP
 //	at APP VERSION
-//	history APP
+//	history APP [KEY]
 //	diff APP FROM TO
-//	rollback APP VERSION
+//	rollback APP VERSION [KEY]...
 //	apps
 //	node PATH [data]         writes around the commits; without data, deletes
 //	acl PATH                 takes the permission to administer away
 //	quota PATH COUNT
-//	fill APP N SIZE          commits N times, a value of so many bytes
+//	fill APP N SIZE [ctrl]   commits N times, a value of so many bytes, or control characters
 //	watch APP                what a watch of Filter gets from here on
 //	events
 func TestScenarios(t *testing.T) {
@@ -75,11 +75,18 @@ func (p *play) command(t *testing.T, d *datadriven.TestData) string {
 	case "at":
 		return showConfig(s.At(ctx, arg(0), number(1), latest))
 	case "history":
+		if len(d.CmdArgs) > 1 {
+			return showKeyHistory(s.KeyHistory(ctx, arg(0), arg(1), latest))
+		}
 		return showHistory(s.History(ctx, arg(0), latest))
 	case "diff":
 		return diff(ctx, s, arg(0), number(1), number(2))
 	case "rollback":
-		return show(s.Rollback(ctx, arg(0), number(1), settings.Change{Author: "ann"}))
+		x := settings.Change{Author: "ann"}
+		for _, a := range d.CmdArgs[2:] {
+			x.Keys = append(x.Keys, a.Key)
+		}
+		return show(s.Rollback(ctx, arg(0), number(1), x))
 	case "apps":
 		return fmt.Sprintln(s.Apps(ctx, latest))
 	case "node":
@@ -96,7 +103,11 @@ func (p *play) command(t *testing.T, d *datadriven.TestData) string {
 	case "quota":
 		return do(&op.SetQuota{Path: arg(0), Quota: op.Quota{HardCount: number(1)}})
 	case "fill":
-		return fill(ctx, s, arg(0), number(1), number(2))
+		char := "x"
+		if len(d.CmdArgs) > 3 {
+			char = "\x01"
+		}
+		return fill(ctx, s, arg(0), number(1), strings.Repeat(char, int(number(2))))
 	case "watch":
 		p.events, _ = conn.Watch(ctx, settings.Filter(arg(0)), p.w.View().Zxid())
 		return ""
@@ -175,6 +186,18 @@ func showHistory(list []settings.Version, err error) string {
 	return out
 }
 
+func showKeyHistory(list []settings.KeyVersion, err error) string {
+	out := fmt.Sprintln(err)
+	for _, v := range list {
+		value := "nothing"
+		if v.Value != nil {
+			value = strconv.Quote(*v.Value)
+		}
+		out += fmt.Sprintf("%s: %s", value, showVersion(v.Version))
+	}
+	return out
+}
+
 func diff(ctx context.Context, s *settings.Settings, app string, from, to int64) string {
 	a, err := s.At(ctx, app, from, op.ReadOptions{})
 	if err != nil {
@@ -197,9 +220,9 @@ func diff(ctx context.Context, s *settings.Settings, app string, from, to int64)
 	return out
 }
 
-func fill(ctx context.Context, s *settings.Settings, app string, times, size int64) string {
+func fill(ctx context.Context, s *settings.Settings, app string, times int64, text string) string {
 	for i := range times {
-		v := strconv.FormatInt(i, 10) + strings.Repeat("x", int(size))
+		v := strconv.FormatInt(i, 10) + text
 		if _, err := s.Commit(ctx, app, settings.Change{Values: map[string]*string{"big": &v}}); err != nil {
 			return fmt.Sprintln(err)
 		}
