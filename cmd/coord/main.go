@@ -4,6 +4,7 @@
 //	coord serve    one member of a cluster
 //	coord get, set, create, rm, ls, tree, stat, watch, txn, session, lease
 //	coord lock, elect   run a program while holding a lock, or leading
+//	coord barrier, barriers, latch, counter, queue, group   wait for others, count, share work, be there
 //	coord status   how a cluster is; coord check says it to monitoring
 //
 // Ports, unless told otherwise: 7070 for HTTP (API, metrics, health), 7071 for the other members. A member keeps

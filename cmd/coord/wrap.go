@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"strconv"
@@ -157,11 +158,7 @@ func interrupted(ctx context.Context, what string) error {
 func (w *wrapFlags) session(ctx context.Context, a *asking) (s *coord.Session, closeAll func(), err error) {
 	limited, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
-	opts := []coord.Option{coord.WithEndpoints(a.endpoints...)}
-	if a.user != "" {
-		opts = append(opts, coord.WithBasicAuth(a.user, a.password))
-	}
-	client, err := coord.Dial(limited, opts...)
+	client, err := a.dial(limited)
 	if err == nil {
 		if s, err = client.Session(limited, coord.TTL(w.ttl), coord.Name(w.name)); err != nil {
 			client.Close()
@@ -171,11 +168,7 @@ func (w *wrapFlags) session(ctx context.Context, a *asking) (s *coord.Session, c
 	case err != nil && ctx.Err() != nil:
 		return nil, nil, interrupted(ctx, "opened no session")
 	case err != nil:
-		out := clientFailed(err, "open a session").(*exitError)
-		if errors.Is(err, context.DeadlineExceeded) {
-			out.next = nobodyThere
-		}
-		return nil, nil, out
+		return nil, nil, notReached(err, "open a session")
 	}
 	return s, func() {
 		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.timeout)
@@ -183,6 +176,15 @@ func (w *wrapFlags) session(ctx context.Context, a *asking) (s *coord.Session, c
 		s.Close(limited) // if that fails, it expires
 		client.Close()
 	}, nil
+}
+
+// notReached is clientFailed for what begins with a connection.
+func notReached(err error, what string) error {
+	out := clientFailed(err, "%s", what).(*exitError)
+	if errors.Is(err, context.DeadlineExceeded) {
+		out.next = nobodyThere
+	}
+	return out
 }
 
 // clientFailed makes an error of the Go client the error of a command.
@@ -206,6 +208,10 @@ type tenure struct {
 	ctx     context.Context // ends when it is lost
 	release func(context.Context) error
 	env     []string
+
+	// Of those that need more than to be held and released:
+	stdin io.Reader                                 // the program's; nil for this command's
+	ended func(context.Context, child.Result) error // instead of release, when the program has ended; ctx is the command's
 }
 
 // run runs the program while the tenure lasts, ends what is left of both, and returns how it went.
@@ -228,8 +234,12 @@ func (w *wrapFlags) run(ctx context.Context, a *asking, s *coord.Session, t tenu
 	if w.shell {
 		args = []string{"/bin/sh", "-c", strings.Join(args, " ")}
 	}
+	stdin := a.io.in
+	if t.stdin != nil {
+		stdin = t.stdin
+	}
 	p, err := child.Start(child.Command{
-		Args: args, Stdin: a.io.in, Stdout: a.io.out, Stderr: a.io.err, Grace: w.grace,
+		Args: args, Stdin: stdin, Stdout: a.io.out, Stderr: a.io.err, Grace: w.grace,
 		Env: append(t.env, "COORD_SESSION="+s.ID(), "COORD_SESSION_SECRET_FILE="+secret,
 			"COORD_ENDPOINTS="+strings.Join(a.endpoints, ",")),
 	})
@@ -242,7 +252,12 @@ func (w *wrapFlags) run(ctx context.Context, a *asking, s *coord.Session, t tenu
 	}
 	w.guard(s, t.ctx, p)
 	r := p.Wait()
-	gone := release()
+	var gone error
+	if t.ended != nil {
+		gone = t.ended(ctx, r)
+	} else {
+		gone = release()
+	}
 	if r.Reason != nil || errors.Is(gone, coord.ErrSessionExpired) || errors.Is(gone, &op.Error{Code: op.NotHolder}) {
 		return lost(t, args[0], r, gone)
 	}

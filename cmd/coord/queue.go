@@ -1,0 +1,249 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/coord-kv/coord/coord"
+	"github.com/coord-kv/coord/coord/queue"
+	"github.com/coord-kv/coord/internal/child"
+	"github.com/coord-kv/coord/internal/httpapi"
+	"github.com/coord-kv/coord/op"
+)
+
+func newQueue(g *globals) *cobra.Command {
+	c := parent(&cobra.Command{
+		Use:     "queue",
+		Aliases: []string{"queues"},
+		Short:   "Queues: each item to one consumer at a time",
+		Long: `A queue hands each item to one consumer at a time, until one has acknowledged it. What a consumer had that fails or
+dies goes to another one. The highest priority comes first, and within one who was pushed first.`,
+	})
+	c.AddCommand(pushItem(g), popItem(g), listItems(g),
+		removeNamed(g, "queue", httpapi.QueuesURL, "with all that is in it", "coord queue rm jobs"))
+	return c
+}
+
+func pushItem(g *globals) *cobra.Command {
+	priority, key := 0, ""
+	c := &cobra.Command{
+		Use:   "push NAME [ITEM|-]",
+		Short: "Put an item into a queue, and print its id",
+		Long: `Put an item into a queue, and print its id. The queue is made if there is none. "-" reads the item from standard
+input.`,
+		Example: "  coord queue push jobs 'resize cat.png'\n  coord queue push jobs - --priority 9 < job.json",
+		Args:    aName("queue", 1),
+		RunE: g.asks(func(ctx context.Context, a *asking, args []string) error {
+			data, err := a.data(args)
+			if err != nil {
+				return err
+			}
+			if key == "" {
+				key = httpapi.NewKey()
+			}
+			p, err := a.Push(ctx, args[0], data, priority, key)
+			if err != nil {
+				return failed(err, "push to queue %q", args[0])
+			}
+			if a.output == "json" {
+				a.out.json(p.Body)
+			} else {
+				a.out.line("%s", p.ID)
+			}
+			return nil
+		}),
+	}
+	c.Flags().IntVar(&priority, "priority", 0, "0 to 99; the highest comes first")
+	c.Flags().StringVar(&key, "idempotency-key", "", "with the same key, the same item is pushed once")
+	c.SetFlagErrorFunc(valueFlagError)
+	return g.command(c)
+}
+
+// popFlags are the flags of coord queue pop.
+type popFlags struct {
+	wrapFlags
+	try bool
+}
+
+func popItem(g *globals) *cobra.Command {
+	o := &popFlags{}
+	c := &cobra.Command{
+		Use:   "pop NAME [--try|--wait 30s] [-- CMD [ARG...]]",
+		Short: "Take an item from a queue: print it, or run a program with it",
+		Long: `Take the first item from a queue, waiting for one. Without a program it is printed as it is, and acknowledged once that
+is done.
+
+With a program, that gets the item as its standard input. If it ends with 0 the item is acknowledged; otherwise it is returned
+to its old place, and others may take it.
+` + fmt.Sprintf(wrapperEnv, "the item") + `
+  COORD_QUEUE           the name of the queue
+  COORD_ITEM            the id of the item
+  COORD_ITEM_TOKEN      a number that is higher each time that this item is taken
+` + fmt.Sprintf(wrapperCodes, "an item") + `
+
+Without a program: 3 if there is no item with --try, or none has come in the time of --wait.`,
+		Example: `  coord queue pop jobs --try
+  while coord queue pop jobs -- ./work.sh; do :; done`,
+		Args: aName("queue", 1<<20),
+	}
+	o.add(c, "consumer", "who takes it, for those who look")
+	c.Flags().BoolVar(&o.try, "try", false, "don't wait")
+	exclusive(c, "try", "wait")
+	c = g.wrapper(c)
+	c.Args, c.RunE = o.args, func(c *cobra.Command, args []string) error {
+		err := g.asksForever(o.run)(c, args)
+		if len(args) > 1 {
+			return asWrapper(err)
+		}
+		return err
+	}
+	return c
+}
+
+func (o *popFlags) args(c *cobra.Command, args []string) error {
+	if c.ArgsLenAtDash() >= 0 || len(args) > 1 {
+		return asWrapper(programArgs(c, args))
+	}
+	return aName("queue", 0)(c, args)
+}
+
+func (o *popFlags) run(ctx context.Context, a *asking, args []string) error {
+	if err := o.check(a.c); err != nil {
+		return err
+	}
+	s, done, err := o.session(ctx, a)
+	if err != nil {
+		return err
+	}
+	defer done()
+	x, err := o.take(ctx, a, s, args[0])
+	if err != nil {
+		return o.notTaken(ctx, args, err)
+	}
+	if len(args) == 1 {
+		return a.printItem(ctx, args[0], x)
+	}
+	return o.wrapFlags.run(ctx, a, s, tenure{
+		what: fmt.Sprintf("item %s of queue %q", x.ID, args[0]), see: "coord queue ls " + shellQuote(args[0]),
+		ctx: x.Context(), release: x.Return, stdin: bytes.NewReader(x.Data),
+		env: []string{"COORD_QUEUE=" + args[0], "COORD_ITEM=" + x.ID, fmt.Sprintf("COORD_ITEM_TOKEN=%d", x.Token)},
+		ended: func(ctx context.Context, r child.Result) error {
+			limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.timeout)
+			defer cancel()
+			if r.Code == 0 && r.Reason == nil {
+				return x.Ack(limited)
+			}
+			return x.Return(limited)
+		},
+	}, args[1:])
+}
+
+func (o *popFlags) take(ctx context.Context, a *asking, s *coord.Session, name string) (*queue.Item, error) {
+	q := queue.New(s, name)
+	if o.try {
+		limited, cancel := context.WithTimeout(ctx, a.timeout)
+		defer cancel()
+		return q.TryReceive(limited)
+	}
+	limited, cancel := o.limited(ctx, a)
+	defer cancel()
+	return q.Receive(limited)
+}
+
+// printItem prints the item and acknowledges it; if it can't be printed it is returned.
+func (a *asking) printItem(ctx context.Context, name string, x *queue.Item) error {
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.timeout)
+	defer cancel()
+	switch a.output {
+	case "raw":
+		a.out.Write(x.Data)
+	case "json":
+		a.out.encode(withData(map[string]any{"queue": name, "id": x.ID, "priority": x.Priority}, x.Data))
+	default:
+		a.out.value(x.Data)
+	}
+	if err := a.out.flush(); err != nil {
+		x.Return(limited)
+		return err
+	}
+	if err := x.Ack(limited); err != nil {
+		return clientFailed(err, "acknowledge item %s of queue %q, which was printed", x.ID, name)
+	}
+	return nil
+}
+
+func (o *popFlags) notTaken(ctx context.Context, args []string, err error) error {
+	name := args[0]
+	switch {
+	case ctx.Err() != nil:
+		return interrupted(ctx, fmt.Sprintf("took nothing from queue %q", name))
+	case !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, queue.ErrEmpty):
+		return clientFailed(err, "take an item from queue %q", name)
+	}
+	e := &exitError{
+		child: true, code: o.notGot, err: fmt.Errorf("queue %q has nothing to be had", name), why: "it is empty, or others have what is in it",
+		next: "coord queue ls " + shellQuote(name),
+	}
+	if o.wait > 0 {
+		e.why += fmt.Sprintf("; gave up after %s (--wait)", o.wait)
+	}
+	if len(args) == 1 {
+		e.child, e.code = false, exitNotFound
+	}
+	return e
+}
+
+func listItems(g *globals) *cobra.Command {
+	p := httpapi.Page{}
+	c := &cobra.Command{
+		Use:     "ls NAME",
+		Short:   "List the items of a queue, in the order in which they are taken",
+		Example: "  coord queue ls jobs",
+		Args:    aName("queue", 0),
+		RunE: g.asks(func(ctx context.Context, a *asking, args []string) error {
+			rows := [][]string{{"ID", "PRIORITY", "PUSHED", "TAKEN BY", "ITEM"}}
+			var bodies [][]byte
+			for {
+				l, err := a.Items(ctx, args[0], p, a.read())
+				if err != nil {
+					return seeing(failed(err, "list queue %q", args[0]), "coord queue push "+shellQuote(args[0])+" ITEM", op.NoNode)
+				}
+				bodies = append(bodies, l.Body)
+				for _, x := range l.Items {
+					rows = append(rows, []string{x.ID, fmt.Sprint(x.Priority), stamp(x.Pushed), plain(x.Session), cell(x.Bytes())})
+				}
+				if p.After = l.Next; l.Next == "" || p.Limit > 0 {
+					break
+				}
+			}
+			switch a.output {
+			case "json":
+				form, err := merge(bodies, "items")
+				if err != nil {
+					return err
+				}
+				if p.After != "" {
+					form["next"], _ = quoteJSON(p.After)
+				}
+				return a.out.encode(form)
+			case "raw":
+				for _, row := range rows[1:] {
+					a.out.line("%s", row[0])
+				}
+			default:
+				a.out.table(rows)
+			}
+			if p.After != "" {
+				a.note("there is more: --after %s", p.After)
+			}
+			return nil
+		}),
+	}
+	c.Flags().IntVar(&p.Limit, "limit", 0, "no more than so many; without it, all")
+	c.Flags().StringVar(&p.After, "after", "", "begin behind this id")
+	return g.command(c)
+}
