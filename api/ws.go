@@ -2,10 +2,13 @@ package api
 
 import (
 	"context"
+	"encoding/base64"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gorilla/websocket"
 
@@ -15,6 +18,10 @@ import (
 
 // wsJSON is the subprotocol for browsers and people, and what is spoken if none is asked for.
 const wsJSON = "coord.v1.json"
+
+// wsBearer begins what a browser offers beside a subprotocol in place of Authorization, which it can't set: a user name, a
+// colon and a password follow, as base64url without padding.
+const wsBearer = "coord.bearer."
 
 func (s *Server) wsRoutes() []route {
 	return []route{{method: "GET", pattern: "/v1/ws", name: "ws", serve: (*call).webSocket, uncounted: true}}
@@ -26,6 +33,9 @@ func (c *call) webSocket() error {
 		return err
 	}
 	if err := c.checkUpgrade(); err != nil {
+		return err
+	}
+	if err := c.authenticateBearer(); err != nil {
 		return err
 	}
 	limit := c.s.stateLimits(c.r.Context()).RequestBytes
@@ -60,12 +70,31 @@ func (c *call) checkUpgrade() error {
 	if err := c.s.origins.Check(&asPost); err != nil {
 		return op.Errorf(op.Denied, "a page of another origin may not connect here: %s", err)
 	}
-	offered := websocket.Subprotocols(c.r)
+	offered := slices.DeleteFunc(websocket.Subprotocols(c.r), func(p string) bool { return strings.HasPrefix(p, wsBearer) })
 	if len(offered) > 0 && !slices.Contains(offered, wsJSON) && !slices.Contains(offered, frame.Subprotocol) {
 		return op.Errorf(op.Unsupported, "of the subprotocols offered none is spoken here; they are %s and %s", wsJSON, frame.Subprotocol)
 	}
 	if c.s.isDraining() {
 		return op.Errorf(op.Draining, "no connection is begun here any more")
+	}
+	return nil
+}
+
+// authenticateBearer finds out who the caller has proven to be by what it offers beside a subprotocol.
+func (c *call) authenticateBearer() error {
+	for _, p := range websocket.Subprotocols(c.r) {
+		text, isBearer := strings.CutPrefix(p, wsBearer)
+		if !isBearer {
+			continue
+		}
+		plain, err := base64.RawURLEncoding.Strict().DecodeString(text)
+		user, password, ok := strings.Cut(string(plain), ":")
+		if err != nil || !ok || user == "" || !utf8.Valid(plain) {
+			c.s.metrics.authFailures.WithLabelValues("bad_credentials").Inc()
+			return op.Errorf(op.Unauthenticated,
+				"behind %s must be a user name, a colon and a password, as base64url without padding", wsBearer)
+		}
+		c.auth = append(c.auth, c.s.digestIdentities(user, password)...)
 	}
 	return nil
 }

@@ -190,6 +190,26 @@ func TestWebSocketTakesUp(t *testing.T) {
 	}
 }
 
+// Credentials that come beside the subprotocol are those of the connection.
+func TestWebSocketBearer(t *testing.T) {
+	f := newFixture(t)
+	f.m.Do(t.Context(), &op.Request{Op: &op.Create{
+		Path: "/mine", Data: []byte("x"), ACL: []op.ACL{{Perms: op.AllPerm, Scheme: "digest", ID: digestOf("ann", "a")}},
+	}})
+	for protocol, want := range map[string]string{wsJSON: "denied", wsJSON + ", coord.bearer.YW5uOmE": ""} {
+		c := &jsonConn{t, f.dial(protocol)}
+		c.send(`{"id":1,"op":"hello"}`)
+		c.next()
+		code := ""
+		if s := c.ask(`{"id":2,"op":"get","path":"/mine"}`); s.Error != nil {
+			code = s.Error.Code
+		}
+		if code != want {
+			t.Errorf("%s: %q", protocol, code)
+		}
+	}
+}
+
 // oddNames are names that somebody may try. Those that are possible must work as any other does.
 var oddNames = []struct {
 	name string

@@ -57,6 +57,12 @@ func TestWebSocketHandshake(t *testing.T) {
 		{[]string{"Origin", "http://localhost", "Sec-Fetch-Site", "cross-site"}, 403},
 		{[]string{"Origin", "http://evil.example", "Host", "evil.example"}, 421},
 		{[]string{"Sec-WebSocket-Protocol", "graphql-ws"}, 501},
+		{[]string{"Sec-WebSocket-Protocol", "coord.v1.json, coord.bearer.YW5uOmE"}, 101},
+		{[]string{"Sec-WebSocket-Protocol", "coord.bearer.YW5uOmE"}, 101},
+		{[]string{"Sec-WebSocket-Protocol", "graphql-ws, coord.bearer.YW5uOmE"}, 501},
+		{[]string{"Sec-WebSocket-Protocol", "coord.v1.json, coord.bearer."}, 401},
+		{[]string{"Sec-WebSocket-Protocol", "coord.v1.json, coord.bearer.YW5u"}, 401},
+		{[]string{"Sec-WebSocket-Protocol", "coord.v1.json, coord.bearer.not-base64!"}, 401},
 		{[]string{"Sec-WebSocket-Version", "12"}, 400},
 		{[]string{"Sec-WebSocket-Version", ""}, 400},
 		{[]string{"Sec-WebSocket-Key", ""}, 400},
@@ -67,6 +73,9 @@ func TestWebSocketHandshake(t *testing.T) {
 		r := try(c.change...)
 		if r.StatusCode != c.want {
 			t.Errorf("%q: %s\n%s", c.change, r.Status, r.body)
+		}
+		if p := r.Header.Get("Sec-Websocket-Protocol"); strings.HasPrefix(p, "coord.bearer") {
+			t.Errorf("%q: the credentials were chosen as the subprotocol", c.change)
 		}
 		if ext := r.Header.Get("Sec-Websocket-Extensions"); ext != "" {
 			t.Errorf("%q: the extension %q was accepted", c.change, ext)

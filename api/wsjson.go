@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/binary"
@@ -129,13 +130,14 @@ func (o *object) readOptions() (ro op.ReadOptions) {
 
 func (c *jsonCodec) readHello(id uint64, o *object) frame.Frame {
 	f := &frame.Hello{ID: id, Client: o.text("client"), Credentials: o.text("credentials")}
+	nonce := uint64(o.number("nonce", 1, 1<<53-1, 0))
 	raw := o.take("session")
 	if raw == nil {
 		return f
 	}
 	o.nested("session", raw, func(s *object) {
 		if s.has("resume") {
-			f.Resume = &frame.Resume{Session: s.session("resume"), Secret: s.secretBytes("secret"), Nonce: newNonce()}
+			f.Resume = &frame.Resume{Session: s.session("resume"), Secret: s.secretBytes("secret"), Nonce: cmp.Or(nonce, newNonce())}
 			return
 		}
 		f.Open = &frame.Open{
@@ -151,7 +153,7 @@ func (c *jsonCodec) readHello(id uint64, o *object) frame.Frame {
 	return f
 }
 
-// newNonce makes each hello of a JSON client an attachment of its own.
+// newNonce makes each hello of a JSON client that doesn't bring a nonce an attachment of its own.
 func newNonce() uint64 {
 	var b [8]byte
 	rand.Read(b[:])
@@ -326,13 +328,21 @@ func (c *jsonCodec) append(b []byte, f frame.Frame) []byte {
 		b = append(b, '}', '}')
 	case *frame.SessionEnded:
 		b = appendString(append(b, `{"session":{"id":`...), f.Session.String())
-		b = appendString(append(b, `,"ended":`...), f.Err.Code.String())
+		b = appendString(append(b, `,"state":`...), sessionState(f.Err.Code))
 		b = append(b, '}', '}')
 	case *frame.Goaway:
 		b = append(b, `{"goaway":`...)
 		b = append(bytes.TrimRight(append(b, marshal(goawayForm{f.Reason, f.Endpoints})...), "\n"), '}')
 	}
 	return append(b, '\n')
+}
+
+// sessionState says what a session that this connection has no more has become.
+func sessionState(why op.Code) string {
+	if why == op.SessionExpired {
+		return "expired"
+	}
+	return why.String()
 }
 
 func appendWatch(b []byte, id uint64) []byte { return appendInt(append(b, '{'), "watch", int64(id)) }
