@@ -83,15 +83,22 @@ func (g *globals) prepare(c *cobra.Command) error {
 	if err := g.applyContext(); err != nil {
 		return err
 	}
-	if err := g.check(); err != nil {
+	if err := g.check(c); err != nil {
 		return usageError(c, err)
 	}
 	return nil
 }
 
-func (g *globals) check() error {
-	if !slices.Contains([]string{"table", "json", "raw"}, g.output) {
-		return fmt.Errorf("--output %q: it is table, json or raw", g.output)
+// outputs names the annotation of commands that have further forms of output.
+const outputs = "outputs"
+
+func (g *globals) check(c *cobra.Command) error {
+	forms := []string{"table", "json", "raw"}
+	if more := c.Annotations[outputs]; more != "" {
+		forms = append(strings.Split(more, ","), forms...)
+	}
+	if last := len(forms) - 1; !slices.Contains(forms, g.output) {
+		return fmt.Errorf("--output %q: it is %s or %s", g.output, strings.Join(forms[:last], ", "), forms[last])
 	}
 	if !slices.Contains([]string{"auto", "always", "never"}, g.color) {
 		return fmt.Errorf("--color %q: it is auto, always or never", g.color)

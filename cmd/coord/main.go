@@ -5,6 +5,7 @@
 //	coord get, set, create, rm, ls, tree, stat, watch, txn, session, lease
 //	coord lock, elect   run a program while holding a lock, or leading
 //	coord barrier, barriers, latch, counter, queue, group   wait for others, count, share work, be there
+//	coord config   values of applications, changed live, and programs kept supplied with them
 //	coord status   how a cluster is; coord check says it to monitoring
 //
 // Ports, unless told otherwise: 7070 for HTTP (API, metrics, health), 7071 for the other members. A member keeps
