@@ -18,6 +18,8 @@ type collector struct {
 	bytes   *prometheus.Desc
 	open    *prometheus.Desc
 	ended   *prometheus.Desc
+	quota   *prometheus.Desc
+	failed  *prometheus.Desc
 	contest contestMetrics
 }
 
@@ -39,7 +41,9 @@ func newCollector(b Backend) *collector {
 		nodes:   desc("tree_nodes", "Nodes by kind.", "kind"),
 		bytes:   desc("tree_data_bytes", "Bytes of node data in the tree."),
 		open:    desc("sessions", "Open sessions and leases.", "kind"),
-		ended:   desc("sessions_closed_total", "Sessions and leases ended since this member started, as it applied them, by reason.", "reason"),
+		ended:   desc("sessions_closed_total", "Sessions and leases ended through this member, by reason; an expiry is the leader's.", "reason"),
+		quota:   desc("store_quota_bytes", "Data quota of the whole tree; 0 means none."),
+		failed:  desc("invariant_violations_total", "Runtime self-checks that failed; must stay 0.", "check"),
 		contest: newContestMetrics(),
 	}
 	c.describeStatus()
@@ -68,6 +72,9 @@ func (c *collector) describeStatus() {
 	gauge("zxid", "Last applied zxid (as a float: exact below 2^53).", func(s *op.Status) float64 { return float64(s.Zxid) })
 	gauge("read_only", "1 if writes are refused because disks are nearly full.", func(s *op.Status) float64 { return truth(s.ReadOnly) })
 	gauge("state_differs", "1 if this member's state differs from a majority's.", func(s *op.Status) float64 { return truth(s.Differs) })
+	gauge("watch_history_events", "Events kept for resuming watches.", func(s *op.Status) float64 { return float64(s.History.Events) })
+	gauge("watch_history_bytes", "Bytes of the events kept for resuming watches, packed.", func(s *op.Status) float64 { return float64(s.History.Bytes) })
+	gauge("watches_behind", "Watches that have not been sent everything yet.", func(s *op.Status) float64 { return float64(s.History.Behind) })
 	gauge("ready", "1 if this member serves, else 0.", func(s *op.Status) float64 { return truth(s.Ready) })
 	counter := func(name, help string, of func(*op.Status) uint64) {
 		c.status = append(c.status, statusMetric{
@@ -75,7 +82,8 @@ func (c *collector) describeStatus() {
 		})
 	}
 	counter("raft_leader_changes_total", "Leader changes seen by this member.", func(s *op.Status) uint64 { return s.LeaderChanges })
-	counter("sessions_opened_total", "Sessions and leases opened since this member started, as it applied them.", func(s *op.Status) uint64 { return s.SessionsOpened })
+	counter("wal_written_bytes_total", "Bytes appended to the WAL.", func(s *op.Status) uint64 { return s.LogWritten })
+	counter("sessions_opened_total", "Sessions and leases opened through this member.", func(s *op.Status) uint64 { return s.SessionsOpened })
 }
 
 func (c *collector) describePeers() {
@@ -83,7 +91,6 @@ func (c *collector) describePeers() {
 		c.peers = append(c.peers, peerMetric{desc(name, help, "peer"), kind, of})
 	}
 	gauge, counter := prometheus.GaugeValue, prometheus.CounterValue
-	add(gauge, "raft_peer_round_trip_seconds", "Round trip time to a peer, latest.", func(m *op.MemberStatus) float64 { return m.RTT.Seconds() })
 	add(gauge, "raft_peer_up", "1 if the stream to the peer is established.", func(m *op.MemberStatus) float64 { return truth(m.Up) })
 	add(counter, "raft_peer_sent_bytes_total", "Bytes sent to a peer.", func(m *op.MemberStatus) float64 { return float64(m.Sent) })
 	add(counter, "raft_peer_received_bytes_total", "Bytes received from a peer.", func(m *op.MemberStatus) float64 { return float64(m.Received) })
@@ -110,6 +117,8 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- c.bytes
 	ch <- c.open
 	ch <- c.ended
+	ch <- c.quota
+	ch <- c.failed
 	c.contest.describe(ch)
 }
 
@@ -127,6 +136,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for reason, n := range map[string]uint64{"client": st.SessionsClosed, "expired": st.SessionsExpired, "killed": st.SessionsKilled, "taken_over": st.SessionsTakenOver} {
 		ch <- prometheus.MustNewConstMetric(c.ended, prometheus.CounterValue, float64(n), reason)
 	}
+	ch <- prometheus.MustNewConstMetric(c.failed, prometheus.CounterValue, float64(st.Differed), "state_digest")
 	c.collectState(ch)
 }
 
@@ -154,6 +164,8 @@ func (c *collector) collectState(ch chan<- prometheus.Metric) {
 		gauge(c.nodes, count, kind.String())
 	}
 	gauge(c.bytes, n.DataBytes)
+	all, _ := v.Usage(op.Root)
+	gauge(c.quota, all.Quota.HardBytes)
 	gauge(c.open, n.Sessions, "session")
 	gauge(c.open, n.Leases, "lease")
 	c.contest.collect(ch, countContests(v, time.Now()))

@@ -54,9 +54,12 @@ func TestAlertsAndDashboards(t *testing.T) {
 			t.Errorf("%s is named, but there is no such metric", name)
 		}
 	}
-	runbooks := read(t, "../docs/runbooks.md")
+	runbooks, tested := read(t, "../docs/runbooks.md"), read(t, "../docs/prometheus/alerts_test.yml")
 	alerts := regexp.MustCompile(`alert: (\w+)`).FindAllStringSubmatch(rules, -1)
 	for _, alert := range alerts {
+		if !strings.Contains(tested, "alertname: "+alert[1]+"\n") {
+			t.Errorf("%s is not seen to fire in docs/prometheus/alerts_test.yml", alert[1])
+		}
 		if !strings.Contains(runbooks, "\n## "+alert[1]+"\n") || !strings.Contains(rules, "runbooks.md#"+strings.ToLower(alert[1])+"\n") {
 			t.Errorf("%s has no section in docs/runbooks.md, or doesn't point to it", alert[1])
 		}

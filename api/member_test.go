@@ -23,6 +23,7 @@ type member struct {
 	shown   shown
 	follows map[*follower]bool
 	changed chan struct{} // closed and replaced whenever shown changes
+	metrics *Metrics      // nil: nobody counts
 
 	// Trouble, changed with tell.
 	status   op.Status
@@ -81,6 +82,12 @@ func (m *member) apply(rs ...*op.Request) []op.Result {
 			if f.id == s.ID {
 				f.told(s)
 			}
+		}
+	}
+	if m.metrics != nil {
+		m.metrics.Applied(m.machine.Zxid())
+		for _, t := range done.Turns {
+			m.metrics.Turn(t, m.wall, true)
 		}
 	}
 	m.history.Publish(done.Events, m.machine.Zxid())

@@ -33,6 +33,13 @@ type Metrics struct {
 	slowConsumers prometheus.Counter
 	resumes       *prometheus.CounterVec
 
+	commits    prometheus.Observer
+	roundTrips *prometheus.HistogramVec
+	heartbeats prometheus.Observer
+	contests   contestCounters
+	applied    appliedTimes
+	deliveries prometheus.Observer
+
 	fenced       prometheus.Counter
 	authFailures *prometheus.CounterVec
 	dnsQueries   *prometheus.CounterVec
@@ -60,6 +67,7 @@ func NewMetrics() *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry()}
 	m.makeDoor()
 	m.makeWatch()
+	m.makeContests()
 	m.makeMember()
 	return m
 }
@@ -70,6 +78,8 @@ func (m *Metrics) Registry() *prometheus.Registry { return m.registry }
 // Buckets are in seconds. Native histograms are finer; these are for servers that don't read them.
 var (
 	requestBuckets = []float64{.0005, .001, .005, .025, .1, .5, 2.5, 10}
+	slackBuckets   = []float64{.1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300}
+	holdBuckets    = []float64{.001, .01, .1, .5, 1, 5, 15, 60, 300, 1800, 7200}
 	diskBuckets    = []float64{.0001, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5}
 	longBuckets    = []float64{.01, .1, .5, 1, 2.5, 5, 10, 30, 60, 300}
 )
@@ -79,35 +89,49 @@ func (m *Metrics) makeDoor() {
 	m.durations = m.histograms("request_duration_seconds", "Request latency, long-poll wait excluded.", requestBuckets, "transport", "op")
 	inFlight := m.gauges("requests_in_flight", "Requests being served.", "transport")
 	m.inFlight, m.wsInFlight = inFlight.WithLabelValues(string(HTTP)), inFlight.WithLabelValues(string(WebSocket))
-	m.rejected = m.counters("requests_rejected_total", "Requests refused before work.", "reason")
+	m.rejected = preset(m.counters("requests_rejected_total", "Requests refused before work.", "reason"), "overload", "connections", "draining")
 	m.reads = m.counters("reads_total", "Reads by effective consistency and by who served them.", "consistency", "served_by")
 	m.staleness = m.histograms("read_staleness_seconds", "Upper bound of staleness of served reads.", requestBuckets, "consistency")
 	connections := m.gauges("connections", "Open client connections.", "transport")
 	m.connections, m.wsConns = connections.WithLabelValues(string(HTTP)), connections.WithLabelValues(string(WebSocket))
 	m.fenced = m.counter("fencing_rejections_total", "Writes refused because their fencing token was stale.")
-	m.authFailures = m.counters("auth_failures_total", "Authentication and authorization failures.", "reason")
+	m.authFailures = preset(m.counters("auth_failures_total", "Authentication and authorization failures.", "reason"),
+		"bad_credentials", "bad_session_secret", "bad_hello", "denied")
 	m.dnsQueries = m.counters("dns_queries_total", "DNS queries by type and result.", "type", "result")
 }
 
 func (m *Metrics) makeWatch() {
 	m.watches = m.gauges("watches", "Active watches.", "kind")
-	m.watchEvents = m.counters("watch_events_total", "Events delivered to watchers.", "type")
+	m.watchEvents = preset(m.counters("watch_events_total", "Events delivered to watchers.", "type"), "created", "changed", "deleted", "acl_changed")
 	m.slowConsumers = m.counter("watch_slow_consumers_total", "Watches cut off because the client could not keep up.")
-	m.resumes = m.counters("watch_resumes_total", "Watch resumes by result.", "result")
+	m.resumes = preset(m.counters("watch_resumes_total", "Watch resumes by result.", "result"), "replayed", "current", "history_gone")
+	m.deliveries = m.histogram("watch_delivery_duration_seconds", "Time from apply to the event being written to the client's socket, of watches that follow.", requestBuckets)
 }
 
 func (m *Metrics) makeMember() {
 	m.syncs = m.histogram("wal_fsync_duration_seconds", "WAL fsync latency.", diskBuckets)
-	m.proposals = m.counters("raft_proposals_total", "Proposals by result.", "result")
+	m.proposals = preset(m.counters("raft_proposals_total", "Proposals by result.", "result"), "decided", "refused", "unknown")
 	m.proposalTimes = m.histogram("raft_proposal_duration_seconds", "Time from propose to applied on this member.", diskBuckets)
 	m.readRounds = m.histogram("raft_read_index_duration_seconds", "Time to confirm a linearizable read point.", diskBuckets)
 	m.snapshots = m.counters("raft_snapshots_total", "Snapshots created, sent and received.", "op", "result")
+	m.commits = m.histogram("store_commit_duration_seconds", "Latency of a durable change of the manifest, such as a new checkpoint.", diskBuckets)
+	m.roundTrips = m.histograms("raft_peer_round_trip_seconds", "Round trip time to a peer.", diskBuckets, "peer")
+	m.heartbeats = m.histogram("session_heartbeat_slack_seconds", "Time left before expiry when a heartbeat arrived, on the leader; small is dangerous.", slackBuckets)
 	m.snapshotTimes = m.histograms("raft_snapshot_duration_seconds", "Snapshot duration.", longBuckets, "op")
 }
 
 func (m *Metrics) counters(name, help string, labels ...string) *prometheus.CounterVec {
 	v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "coord", Name: name, Help: help}, labels)
 	m.registry.MustRegister(v)
+	return v
+}
+
+// preset makes the series of those label values exist before anything is counted: an increase from nothing is none for
+// Prometheus.
+func preset(v *prometheus.CounterVec, values ...string) *prometheus.CounterVec {
+	for _, value := range values {
+		v.WithLabelValues(value)
+	}
 	return v
 }
 
@@ -142,6 +166,8 @@ func (m *Metrics) RequestDone(t Transport, verb string, code op.Code, d time.Dur
 	switch code {
 	case op.StaleToken:
 		m.fenced.Inc()
+	case op.Draining:
+		m.rejected.WithLabelValues("draining").Inc()
 	case op.Denied:
 		m.authFailures.WithLabelValues("denied").Inc()
 	}
@@ -174,6 +200,17 @@ func (m *Metrics) ProposalDone(d time.Duration, outcome op.Outcome) {
 
 // ReadRound measures one confirmation of leadership for linearizable reads.
 func (m *Metrics) ReadRound(d time.Duration) { m.readRounds.Observe(d.Seconds()) }
+
+// CommitDone measures one durable change of the manifest.
+func (m *Metrics) CommitDone(d time.Duration) { m.commits.Observe(d.Seconds()) }
+
+// RoundTrip measures one round trip to another member.
+func (m *Metrics) RoundTrip(peer string, d time.Duration) {
+	m.roundTrips.WithLabelValues(peer).Observe(d.Seconds())
+}
+
+// Heartbeat measures how long a session still had when a sign of life of it arrived.
+func (m *Metrics) Heartbeat(left time.Duration) { m.heartbeats.Observe(left.Seconds()) }
 
 // SnapshotOp is what was done with a snapshot.
 type SnapshotOp string

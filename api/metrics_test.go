@@ -35,6 +35,9 @@ func exercise(f *fixture) {
 	m.CheckpointDone(SnapshotSend, time.Second, errors.New("no"))
 	m.RequestDone(ZooKeeper, "getData", op.NoNode, time.Millisecond)
 	m.watching(watch.Exact)()
+	m.CommitDone(time.Millisecond)
+	m.RoundTrip("n2", time.Millisecond)
+	m.Heartbeat(time.Second)
 }
 
 // TestMetricNames: a metric's name, type and labels are what dashboards and alerts are written for. Changing one is a
@@ -91,6 +94,9 @@ func TestMetricsEndpoint(t *testing.T) {
 		`coord_request_duration_seconds_bucket{op="put",transport="http",le="10"} 2`,
 		`coord_fencing_rejections_total 1`, `coord_auth_failures_total{reason="bad_credentials"} 1`,
 		`coord_watch_events_total{type="created"} 1`, `coord_watch_resumes_total{result="replayed"} 1`,
+		`coord_session_heartbeat_slack_seconds_count 1`, `coord_store_commit_duration_seconds_count 1`,
+		`coord_raft_peer_round_trip_seconds_count{peer="n2"} 1`, `coord_invariant_violations_total{check="state_digest"} 0`,
+		`coord_store_quota_bytes 0`, `coord_lock_lost_total{reason="session_expired"} 0`,
 		`coord_raft_snapshots_total{op="send",result="error"} 1`, `coord_raft_proposals_total{result="decided"} 1`,
 		`coord_reads_total{consistency="eventual",served_by="leader"} 1`,
 	} {

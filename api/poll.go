@@ -58,6 +58,9 @@ func (w *watching) servePoll() error {
 	w.setPosition()
 	w.allowWrite()
 	w.c.respondBytes(http.StatusOK, w.appendPoll(nil, events))
+	if len(events) > 0 {
+		w.c.s.metrics.delivered(events[0].Zxid, w.live)
+	}
 	return nil
 }
 

@@ -108,14 +108,18 @@ func (w *watching) sendEvents() (bool, error) {
 	if err != nil || len(events) == 0 {
 		return false, err
 	}
-	show := w.showing(events)
+	show, first := w.showing(events), events[0].Zxid
 	var b []byte
 	for len(events) > 0 {
 		n := transaction(events)
 		b = show.appendChange(b, events[:n])
 		events = events[n:]
 	}
-	return true, w.send(b)
+	err = w.send(b)
+	if err == nil {
+		w.c.s.metrics.delivered(first, w.live)
+	}
+	return true, err
 }
 
 // transaction returns how many of the events, from the first on, belong to one transaction.

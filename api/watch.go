@@ -38,6 +38,7 @@ type watching struct {
 	page   *op.Result // and the first page of it
 	stream *watch.Stream
 	pos    op.Zxid // everything up to here has been delivered
+	live   op.Zxid // what came after it happened while the watch was there
 }
 
 // watch serves a long poll, or with Accept: text/event-stream an event stream.
@@ -114,6 +115,7 @@ func (w *watching) begin() error {
 		return err
 	}
 	w.pos = v.Zxid()
+	w.live = w.pos
 	if w.from != "" {
 		w.pos = w.since
 	}

@@ -62,6 +62,7 @@ type wsWriter struct {
 	buf        []byte
 	frames     int          // in buf
 	answers    []*wsRequest // taken, and not sent yet
+	events     []op.Zxid    // in buf, those of which is measured how long they took
 	goneAway   bool
 	endBy      time.Time // when requests under way are not waited for any longer; zero: the server goes on
 	pinged     time.Time

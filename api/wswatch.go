@@ -23,6 +23,7 @@ type wsWatch struct {
 	after  string        // the last path of it that was
 	pos    op.Zxid       // everything up to here has been sent or doesn't match
 	told   op.Zxid       // the last position that the client knows
+	live   op.Zxid       // what came after it happened while the watch was there
 }
 
 // startWatch reserves a place for the watch, and asks for the state that it begins with.
@@ -165,6 +166,7 @@ func (c *wsConn) appendWatching(r *wsRequest, f *frame.Watch) error {
 
 func (c *wsConn) open(w *wsWatch, v *fsm.View, f *frame.Watch) (err error) {
 	w.pos = v.Zxid()
+	w.live = w.pos
 	if f.Start == frame.FromSince {
 		w.pos = f.Since
 	}
@@ -268,6 +270,9 @@ func (c *wsConn) appendEvents(w *wsWatch, events []op.Event) {
 	w.told = w.pos
 	c.show(w.pos)
 	c.write.buf = c.codec.append(c.write.buf, f)
+	if first := events[0].Zxid; first > w.live {
+		c.write.events = append(c.write.events, first)
+	}
 }
 
 // viewAt returns a state that has reached z, nil if there is none in time. Events are published before the state that they

@@ -195,6 +195,10 @@ func (c *wsConn) flush() error {
 			return err
 		}
 	}
+	for _, z := range c.write.events {
+		c.s.metrics.delivered(z, 0)
+	}
+	c.write.events = c.write.events[:0]
 	return nil
 }
 

@@ -18,11 +18,24 @@ func (m *Machine) Apply(b *op.Batch) Applied {
 	m.done = Applied{Results: make([]op.Result, len(b.Requests)), Events: make([]op.Event, 0, len(b.Requests))}
 	for i, r := range b.Requests {
 		m.forgetOld()
+		sessions := len(m.done.Sessions)
+		m.turns = len(m.done.Turns)
 		m.done.Results[i] = m.request(r)
+		m.done.stamp(i, sessions, m.turns)
 	}
 	done := m.done
 	m.done = Applied{}
 	return done
+}
+
+// stamp says of the changes from there on which request has brought them about.
+func (a *Applied) stamp(request, sessions, turns int) {
+	for i := range a.Sessions[sessions:] {
+		a.Sessions[sessions+i].Request = request
+	}
+	for i := range a.Turns[turns:] {
+		a.Turns[turns+i].Request = request
+	}
 }
 
 // caller is on whose behalf an operation runs.

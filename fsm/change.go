@@ -134,6 +134,7 @@ func (m *Machine) delete(c *caller, x *op.Delete) op.Result {
 	if err != nil {
 		return failed(err, x.Path)
 	}
+	m.leaving = c.why(n)
 	m.uproot(doomed)
 	return op.Result{Count: int64(len(doomed))}
 }

@@ -254,6 +254,7 @@ func (m *Machine) takeTerm(c *caller, x *op.Lead) op.Result {
 	}
 	m.dropTerm(x.Dir)
 	m.putTerm(x.Dir, term{m.zxid, x.Node, n.czxid})
+	m.turn(TermBegan, x.Dir, seatOf(path, n), n)
 	return op.Result{Stat: dir.stat()}
 }
 

@@ -21,6 +21,8 @@ type Machine struct {
 	// Of the batch and the request being applied.
 	wall    op.Time
 	done    Applied
+	turns   int    // of done.Turns, how many are of requests before
+	leaving Ending // why what is deleted now goes
 	spent   budget
 	scratch []byte // for an encoded answer
 }
@@ -67,10 +69,12 @@ type Applied struct {
 	Results  []op.Result     // one for each request, in their order
 	Events   []op.Event      // in the order in which they happened; those of one request are neighbours and have its zxid
 	Sessions []SessionChange // in order
+	Turns    []Turn          // in order
 }
 
 // SessionChange tells the leader's tracker what has become of a session: it was opened, attached, given another timeout, or ended.
 type SessionChange struct {
+	Request int // which of the batch has brought it about
 	ID      op.SessionID
 	Epoch   uint64
 	Timeout time.Duration
@@ -146,10 +150,10 @@ func (m *Machine) seal() {
 // atomically does f, and undoes all of it if f fails.
 func (m *Machine) atomically(f func() *op.Error) *op.Error {
 	m.seal()
-	saved, events := m.state, len(m.done.Events)
+	saved, events, turns := m.state, len(m.done.Events), len(m.done.Turns)
 	err := f()
 	if err != nil {
-		m.state, m.done.Events = saved, m.done.Events[:events]
+		m.state, m.done.Events, m.done.Turns = saved, m.done.Events[:events], m.done.Turns[:turns]
 	}
 	return err
 }

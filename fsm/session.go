@@ -322,6 +322,7 @@ func (m *Machine) end(id op.SessionID, why Ending) {
 	m.sum.sub(s.attachmentTerm())
 	m.dropResults(s)
 	m.tell(s, SessionChange{Ended: true, Why: why})
+	m.leaving = why
 	for path := range s.ephemerals.After("") {
 		n, _ := m.nodes.Get(path)
 		m.uproot([]place{{path, n}})

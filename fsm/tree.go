@@ -23,12 +23,14 @@ func (m *Machine) add(path string, n *node) {
 		m.own(n.rare.owner, path)
 	}
 	m.emit(op.Created, path, n)
+	m.came(path, n)
 }
 
 // uproot deletes the subtree that all lists, children before parents.
 func (m *Machine) uproot(all []place) {
 	top := all[len(all)-1]
 	for _, p := range all {
+		m.goes(p.path, p.node)
 		m.erase(p.path, p.node)
 		if p.node.kind == op.Ephemeral {
 			m.disown(p.node.rare.owner, p.path)
@@ -36,6 +38,7 @@ func (m *Machine) uproot(all []place) {
 		m.emit(op.Deleted, p.path, p.node)
 	}
 	m.unhang(top.path, top.node)
+	m.passOn(top.path, top.node)
 }
 
 // insert puts the record of a node in. erase takes it out, and what hangs on it.

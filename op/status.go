@@ -28,20 +28,31 @@ type Status struct {
 	LogBytes        int64 // of write-ahead log on disk
 	CheckpointBytes int64
 	CheckpointIndex uint64
-	FreeBytes       int64 // on the data directory's file system
-	ReadOnly        bool  // writes are refused because a disk is nearly full
-	Differs         bool  // its state is not that of a majority
+	FreeBytes       int64  // on the data directory's file system
+	ReadOnly        bool   // writes are refused because a disk is nearly full
+	Differs         bool   // its state is not that of a majority
+	Differed        uint64 // how often it was found not to be, since this member started
+	LogWritten      uint64 // bytes appended to the log since this member started
 
 	Pending       int    // requests admitted here and not answered yet
 	PendingBytes  int64  //
 	LeaderChanges uint64 // seen since start
 	Sessions      int    //
-	// Sessions and leases that this member has seen opened and ended since it started. Those that it caught up with by a
-	// snapshot are not among them.
+	// Sessions and leases that were opened and ended through this member since it started: an expiry is the leader's that
+	// has asked for it. Over all members, each is counted once.
 	SessionsOpened, SessionsClosed, SessionsExpired, SessionsKilled, SessionsTakenOver uint64
+
+	History HistoryStatus // of what watches can resume from
 
 	Staleness time.Duration // upper bound of the state's age; negative if unknown
 	Uptime    time.Duration
+}
+
+// HistoryStatus is what a member keeps for watches.
+type HistoryStatus struct {
+	Events int // kept
+	Bytes  int // of them, packed
+	Behind int // watches that have not been sent everything yet
 }
 
 // MemberStatus is one member as this one sees it.

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/coord-kv/coord/api"
+	"github.com/coord-kv/coord/fsm"
 	"github.com/coord-kv/coord/internal/config"
 	"github.com/coord-kv/coord/internal/dns"
 	"github.com/coord-kv/coord/internal/member"
@@ -179,6 +180,16 @@ func (o observer) ReadRound(d time.Duration) { o.metrics.ReadRound(d) }
 func (o observer) CheckpointDone(what string, d time.Duration, err error) {
 	o.metrics.CheckpointDone(api.SnapshotOp(what), d, err)
 }
+
+func (o observer) Applied(z op.Zxid) { o.metrics.Applied(z) }
+
+func (o observer) Turn(t fsm.Turn, at op.Time, mine bool) { o.metrics.Turn(t, at, mine) }
+
+func (o observer) Heartbeat(left time.Duration) { o.metrics.Heartbeat(left) }
+
+func (o observer) CommitDone(d time.Duration) { o.metrics.CommitDone(d) }
+
+func (o observer) RoundTrip(peer string, d time.Duration) { o.metrics.RoundTrip(peer, d) }
 
 // explain gives an error its exit code and the next thing to do.
 func explain(err error) error {

@@ -76,6 +76,7 @@ func (m *Member) Status() op.Status {
 	}
 	s.Name, s.Uptime = m.cfg.Name, time.Since(m.began)
 	st := m.store.Stats()
+	s.LogWritten = st.Log.Written
 	s.LogBytes, s.CheckpointBytes, s.FreeBytes = st.Log.Bytes, st.Checkpoint, free(m.store)
 	m.describe(s.Members)
 	return s

@@ -39,7 +39,7 @@ type Config struct {
 	Listener net.Listener  // for the other members; closed by Run. A member alone needs none.
 	Dial     peer.Dial     // to the other members; nil: over TCP
 	Logger   *slog.Logger
-	Observe  replica.Observer // nil: nobody
+	Observe  Observer // nil: nobody
 
 	// AcceptCutTail makes a member whose log was cut at its end vote as if it had lost nothing. Without it such a
 	// member waits for every voter. With it, writes may be lost that were acknowledged when the power went: those that
@@ -81,6 +81,13 @@ type Member struct {
 	acked acked
 }
 
+// Observer is told how long things took, for metrics. Its methods must not block.
+type Observer interface {
+	replica.Observer
+	CommitDone(d time.Duration)             // of a durable change of the manifest
+	RoundTrip(peer string, d time.Duration) // to another member
+}
+
 // Open opens the data directory, or makes it. After that only Run or Close may fail the member.
 func Open(cfg Config) (*Member, error) {
 	m := &Member{cfg: cfg, log: cfg.Logger, began: time.Now()}
@@ -91,6 +98,9 @@ func Open(cfg Config) (*Member, error) {
 	}
 	if cfg.Memory {
 		opt.Dir = "/" + cfg.Name
+	}
+	if cfg.Observe != nil {
+		opt.Now, opt.ObserveCommit = func() time.Duration { return time.Since(m.began) }, cfg.Observe.CommitDone
 	}
 	store, found, err := storage.Open(opt)
 	if err != nil {
@@ -118,6 +128,8 @@ func (m *Member) prepare() (err error) {
 		Handler: handler{m},
 		Logger:  m.log,
 		Dial:    m.cfg.Dial,
+
+		RoundTrip: m.roundTrip,
 	})
 	m.announceKnown()
 	return err
@@ -237,9 +249,13 @@ func (m *Member) start(ctx context.Context, g *errgroup.Group) error {
 	if err := m.disk.KeepReserve(); err != nil {
 		return err
 	}
-	r, err := replica.NewReplica(replica.Options{
-		Config: cfg, Start: begin, Disk: remembering{m.disk, m}, Network: m, Now: m.clock, Logger: m.log, Observe: m.cfg.Observe,
-	})
+	opt := replica.Options{
+		Config: cfg, Start: begin, Disk: remembering{m.disk, m}, Network: m, Now: m.clock, Logger: m.log,
+	}
+	if m.cfg.Observe != nil {
+		opt.Observe = m.cfg.Observe
+	}
+	r, err := replica.NewReplica(opt)
 	if err != nil {
 		return err
 	}
@@ -320,6 +336,16 @@ func (m *Member) announceKnown() {
 		}
 	}
 	m.intro.Store(&in)
+}
+
+func (m *Member) roundTrip(id uint64, d time.Duration) {
+	if m.cfg.Observe == nil {
+		return
+	}
+	m.mu.Lock()
+	name := m.peers[id].Name
+	m.mu.Unlock()
+	m.cfg.Observe.RoundTrip(name, d)
 }
 
 func (m *Member) idOf(name string) uint64 {

@@ -115,7 +115,7 @@ func (i *Info) add(n op.Node) {
 	c, ours := contenderOf(n.Data)
 	i.Waiters = append(i.Waiters, Contender{
 		Path: n.Path, Token: n.Stat.Czxid, Session: n.Stat.EphemeralOwner, Owner: c.Owner, Metadata: c.Metadata,
-		Priority: c.Priority, Shared: class == fsm.Shared, Slots: slots(name), Since: n.Stat.Ctime, foreign: !ours,
+		Priority: c.Priority, Shared: class == fsm.Shared, Slots: fsm.Slots(name), Since: n.Stat.Ctime, foreign: !ours,
 	})
 }
 

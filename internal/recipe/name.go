@@ -88,30 +88,12 @@ func family(name string) string {
 	}
 }
 
-// slotMark is the end of the name of a contender for a semaphore of n, before its number. No dialect of
-// fsm.Dialects is like it.
-func slotMark(n int) string { return fmt.Sprintf("-slot%d-", n) }
-
 // slotsOf returns "slotN" if that is what the name's mark says, else "".
 func slotsOf(name string) string {
-	if n := slots(name); n > 0 {
+	if n := fsm.Slots(name); n > 0 {
 		return fmt.Sprintf("slot%d", n)
 	}
 	return ""
-}
-
-// slots returns the size of the semaphore that the name is a contender for; 0 if it is for none.
-func slots(name string) int {
-	stem := name[:max(0, len(name)-digits)]
-	at := strings.LastIndex(stem, "-slot")
-	n := 0
-	if at < 0 {
-		return 0
-	}
-	if _, err := fmt.Sscanf(stem[at:], "-slot%d-", &n); err != nil || slotMark(n) != stem[at:] {
-		return 0
-	}
-	return n
 }
 
 // defaultFamily is that of the first contender in an empty directory.
@@ -143,7 +125,7 @@ func (m Mode) prefix(family, id string, slots int) (string, bool) {
 		}
 		return id + "__lock__", m != Slot
 	}
-	return "_c_" + uuid(id) + slotMark(slots), m == Slot && family == m.family(slots)
+	return "_c_" + uuid(id) + fsm.SlotName(slots), m == Slot && family == m.family(slots)
 }
 
 // curatorName returns the name that Curator gives under its protection mode: an id before the mark by which a client

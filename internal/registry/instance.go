@@ -72,8 +72,8 @@ type record struct {
 
 // instance reads a member of a service's group. What is not an instance is a bad_request.
 func instance(service string, m group.Member) (Instance, error) {
-	var r record
-	if json.Unmarshal(m.Data, &r) != nil || r.Status.check() != nil || r.Address == "" {
+	r, ok := decode(m.Data)
+	if !ok {
 		return Instance{}, op.Errorf(op.BadRequest, "%s/%s/%s is not an instance", Dir, service, m.ID)
 	}
 	if r.Since == 0 {
@@ -84,6 +84,17 @@ func instance(service string, m group.Member) (Instance, error) {
 		Since: r.Since, Registered: m.Stat.Ctime, Session: m.Stat.EphemeralOwner,
 		created: m.Stat.Czxid, revision: m.Stat.Mzxid,
 	}, nil
+}
+
+func decode(data []byte) (r record, ok bool) {
+	err := json.Unmarshal(data, &r)
+	return r, err == nil && r.Status.check() == nil && r.Address != ""
+}
+
+// StatusOf returns the health that the data of a node says, and whether it is that of an instance.
+func StatusOf(data []byte) (Status, bool) {
+	r, ok := decode(data)
+	return r.Status, ok
 }
 
 // sinceIn returns since when the instance has its status, if the registered one had that already; else 0.

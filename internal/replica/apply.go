@@ -85,16 +85,26 @@ func (c *Core) applyBatch(e *raftpb.Entry) bool {
 // announce publishes the events of a batch and answers those who wait for it.
 func (c *Core) announce(batch *op.Batch, done *fsm.Applied, zxid op.Zxid) {
 	if len(done.Events) > 0 || zxid > c.history.Current() {
+		if c.cfg.Applied != nil {
+			c.cfg.Applied(zxid)
+		}
 		c.history.Publish(done.Events, zxid)
 	}
 	for i, r := range batch.Requests {
-		if r.Tag.Member == c.cfg.Self && r.Tag.Boot == c.cfg.Boot {
+		if c.mine(batch, i) {
 			c.requests.decided(r.Tag.Call, &done.Results[i])
 		}
 	}
 	for _, s := range done.Sessions {
-		c.ends.count(s)
+		if c.mine(batch, s.Request) {
+			c.ends.count(s)
+		}
 		c.lives.changed(s)
+	}
+	if c.cfg.Turned != nil {
+		for _, t := range done.Turns {
+			c.cfg.Turned(t, batch.Wall, c.mine(batch, t.Request))
+		}
 	}
 	for _, r := range batch.Requests {
 		if x, ok := r.Op.(*op.Expire); ok {
@@ -103,7 +113,13 @@ func (c *Core) announce(batch *op.Batch, done *fsm.Applied, zxid op.Zxid) {
 	}
 }
 
-// ends counts the sessions that were opened and ended while this core ran.
+// mine reports whether a request of the batch came through this core. It does for one member at most.
+func (c *Core) mine(batch *op.Batch, request int) bool {
+	tag := batch.Requests[request].Tag
+	return tag.Member == c.cfg.Self && tag.Boot == c.cfg.Boot
+}
+
+// ends counts the sessions that were opened and ended by requests of this core.
 type ends struct{ opened, closed, expired, killed, takenOver uint64 }
 
 func (n *ends) count(s fsm.SessionChange) {

@@ -179,6 +179,8 @@ func (r *Replica) Status() op.Status {
 	}
 	select {
 	case s := <-ch:
+		h := r.history.Stats()
+		s.History = op.HistoryStatus{Events: h.Events, Bytes: h.Bytes, Behind: h.Behind}
 		return s
 	case <-r.done:
 		return op.Status{Reason: errStopped.Detail}

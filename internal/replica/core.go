@@ -34,6 +34,9 @@ type Config struct {
 	// Heard is called with how far another member says that it has applied the log, which its disk then holds. Nil: nobody
 	// wants to know. It must not block.
 	Heard   func(id, index uint64)
+	Applied func(z op.Zxid)                           // called before the events of a batch up to z can be seen; nil: nobody counts
+	Turned  func(t fsm.Turn, at op.Time, mine bool)   // called with each turn that was applied; nil: nobody counts them
+	Beaten  func(left time.Duration)                  // called on a leader with what a session had left when heard; nil: nobody counts
 	Publish func(Published)                           // called whenever the state has moved, before anybody is answered
 	Fact    func(level Level, what string, kv ...any) // what happened, for the log; nil drops it
 }

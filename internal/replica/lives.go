@@ -183,12 +183,26 @@ func (l *lives) reported(from uint64, payload []byte) error {
 func (l *lives) hear(from, report uint64, signs []sign) {
 	c := confirm{to: from, report: report}
 	for _, s := range signs {
-		if l.tracker.Heard(s.session, l.ticks(s.ago)) {
-			c.sessions = append(c.sessions, s.session)
+		left, _ := l.tracker.Left(s.session)
+		if !l.tracker.Heard(s.session, l.ticks(s.ago)) {
+			continue
+		}
+		c.sessions = append(c.sessions, s.session)
+		if l.c.cfg.Beaten != nil {
+			l.measure(s, left)
 		}
 	}
 	if len(c.sessions) > 0 {
 		l.pendingRound.confirms = append(l.pendingRound.confirms, c)
+	}
+}
+
+// measure tells what the session had left when the sign of life was given, unless that had been reported before. The tick
+// that its timeout was padded with isn't counted.
+func (l *lives) measure(s sign, before int64) {
+	if after, _ := l.tracker.Left(s.session); after > before {
+		ticks := max(before+int64(l.ticks(s.ago))-1, 0)
+		l.c.cfg.Beaten(time.Duration(ticks) * l.c.cfg.Tick)
 	}
 }
 

@@ -32,6 +32,7 @@ func (h Halt) String() string { return [...]string{"running", "doubtful", "quara
 type quarantine struct {
 	c       *Core
 	why     Halt
+	times   uint64   // how often the state was found to be in question
 	healing *Install // a majority's state, to be installed
 	ticks   int      // since the leader was last asked for one
 	told    uint64   // index up to which everybody was told what was done
@@ -106,6 +107,7 @@ func (q *quarantine) judge() {
 
 func (q *quarantine) stop(why Halt, what string) {
 	if q.why == Running {
+		q.times++
 		q.told = q.c.applied
 	}
 	q.why, q.held = why, nil

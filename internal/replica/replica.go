@@ -51,6 +51,13 @@ type Observer interface {
 	ProposalDone(d time.Duration, outcome op.Outcome)
 	ReadRound(d time.Duration) // from asking for a linearizable read until there was a view for it
 	CheckpointDone(what string, d time.Duration, err error)
+	// Applied is called before the events of a batch up to z can be seen.
+	Applied(z op.Zxid)
+	// Turn is called for each turn that this member applies, in order. Mine says that the request came through this
+	// member: of all members, one at most counts it as its own.
+	Turn(t fsm.Turn, at op.Time, mine bool)
+	// Heartbeat is called on a leader with how long a session still had when a sign of life of it arrived.
+	Heartbeat(left time.Duration)
 }
 
 // Options are what a Replica is made of.
@@ -82,6 +89,9 @@ func NewReplica(opt Options) (*Replica, error) {
 	r := &Replica{opt: opt, done: make(chan struct{}), history: opt.Start.History}
 	r.inbox.init()
 	opt.Config.Publish = func(p Published) { r.pub.Store(&p) }
+	if o := opt.Observe; o != nil {
+		opt.Config.Applied, opt.Config.Turned, opt.Config.Beaten = o.Applied, o.Turn, o.Heartbeat
+	}
 	opt.Config.Fact = func(l Level, what string, kv ...any) {
 		opt.Logger.Log(context.Background(), slog.Level(l), what, kv...)
 	}

@@ -20,7 +20,7 @@ func (c *Core) Status() op.Status {
 		Committed: st.GetCommit(), Applied: c.applied, Last: c.lastIndex(),
 		Zxid: c.machine.Zxid(), Level: c.machine.Level(), CheckpointIndex: c.cuts.index, Sessions: int(c.machine.Counts().Sessions), Oldest: c.history.Oldest(), Digest: digest.String(),
 		Pending: len(c.requests.pending), PendingBytes: int64(c.requests.bytes), LeaderChanges: c.changes,
-		ReadOnly: c.digests.lowSpace(), Differs: c.halt.halted(),
+		ReadOnly: c.digests.lowSpace(), Differs: c.halt.halted(), Differed: c.halt.times,
 		SessionsOpened: c.ends.opened, SessionsClosed: c.ends.closed, SessionsExpired: c.ends.expired, SessionsKilled: c.ends.killed,
 		SessionsTakenOver: c.ends.takenOver,
 		Staleness:         c.pub.info(op.Eventual, c.now.Mono).Staleness,

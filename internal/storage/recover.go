@@ -142,8 +142,10 @@ func (s *Store) openManifest(files listing) error {
 	s.values, err = openValues(m, s.dir, &s.latch)
 	if err != nil {
 		m.Close()
+		return err
 	}
-	return err
+	s.values.measure = s.opt.measureCommit
+	return nil
 }
 
 // readFacts reads all values of the manifest but the chunks' data.

@@ -26,9 +26,19 @@ type Options struct {
 	SegmentBytes int64          // of a file of the log; at least 1 KiB; 0: DefaultSegmentBytes
 	Logger       *slog.Logger   // nil: nothing is logged
 
-	// Now and ObserveSync measure each sync of the log: Now is any clock that doesn't go back. Both or none.
-	Now         func() time.Duration
-	ObserveSync func(time.Duration)
+	// ObserveSync is told how long each sync of the log took, ObserveCommit each durable change of the manifest; nil: nobody.
+	// With either comes Now, any clock that doesn't go back.
+	Now           func() time.Duration
+	ObserveSync   func(time.Duration)
+	ObserveCommit func(time.Duration)
+}
+
+func (o Options) measureCommit() (done func()) {
+	if o.ObserveCommit == nil || o.Now == nil {
+		return func() {}
+	}
+	begin := o.Now()
+	return func() { o.ObserveCommit(o.Now() - begin) }
 }
 
 func (o Options) filled() Options {

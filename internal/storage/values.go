@@ -19,6 +19,7 @@ type values struct {
 	m    Manifest
 	name string // the file, for errors
 	*latch
+	measure func() (done func()) // each commit
 
 	mu   sync.Mutex
 	sums map[string]uint32 // of all keys
@@ -28,7 +29,7 @@ const totalKey = "total"
 
 // openValues reads every key with its checksum, and verifies the total; the values are verified when they are read.
 func openValues(m Manifest, dir string, l *latch) (*values, error) {
-	v := &values{m: m, name: path.Join(dir, manifestName), latch: l, sums: make(map[string]uint32)}
+	v := &values{m: m, name: path.Join(dir, manifestName), latch: l, sums: make(map[string]uint32), measure: func() func() { return func() {} }}
 	var total []byte
 	err := m.Scan("", func(key string, value []byte) error {
 		if len(value) < crc32.Size {
@@ -150,6 +151,7 @@ func (v *values) commit(set map[string][]byte, drop []string) error {
 		v.sums[key] = valueSum(key, value)
 	}
 	framed[totalKey] = frameValue(totalKey, v.total())
+	defer v.measure()()
 	if err := v.m.Commit(framed, drop); err != nil {
 		return v.fatal(fmt.Errorf("couldn't commit to %s: %w", v.name, err))
 	}
