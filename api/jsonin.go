@@ -20,6 +20,14 @@ import (
 // maxJSONDepth is how deep a body may nest; what coord reads needs five.
 const maxJSONDepth = 16
 
+// What a body is read up to. More than that no sound one has, and what is made of a body and said of it must not be many
+// times as large as the body.
+const (
+	maxFaults   = 32      // that a caller is told of
+	maxFields   = 100_000 // of one object
+	maxElements = 10_000  // of one array: as many operations as a transaction may have at the most
+)
+
 // object is a JSON object that is being read. Its readers take one field each, by its exact name; what is wrong is
 // collected, so that the caller is told of everything at once. A field that is null is as good as absent.
 //
@@ -38,13 +46,18 @@ type faults struct {
 }
 
 func (f *faults) add(name, format string, args ...any) {
-	f.fields = append(f.fields, fieldError{name, fmt.Sprintf(format, args...)})
+	f.unknown(name, format, args...)
 	f.invalid = true
 }
 
 func (f *faults) unknown(name, format string, args ...any) {
-	f.fields = append(f.fields, fieldError{name, fmt.Sprintf(format, args...)})
+	if !f.full() {
+		f.fields = append(f.fields, fieldError{name, fmt.Sprintf(format, args...)})
+	}
 }
+
+// full reports whether enough is wrong to stop looking.
+func (f *faults) full() bool { return len(f.fields) >= maxFaults }
 
 // err returns nil if nothing is wrong.
 func (f *faults) err() error {
@@ -126,6 +139,10 @@ func (o *object) open(raw []byte) bool {
 			return false
 		}
 		name := t.(string)
+		if len(o.fields) >= maxFields {
+			o.faults.add(o.at+name, "is one of more than %d fields of one object", maxFields)
+			return true
+		}
 		var value json.RawMessage
 		if err := dec.Decode(&value); err != nil {
 			return false
@@ -154,6 +171,9 @@ func (o *object) fault(name, format string, args ...any) {
 
 // done names the fields that nobody took.
 func (o *object) done() {
+	if len(o.fields) == 0 || o.faults.full() {
+		return
+	}
 	for _, name := range slices.Sorted(maps.Keys(o.fields)) {
 		o.faults.unknown(o.at+name, "there is no such field here")
 	}
@@ -329,14 +349,37 @@ func (o *object) list(name string, read func(*object)) {
 	if raw == nil {
 		return
 	}
-	var items []json.RawMessage
-	if json.Unmarshal(raw, &items) != nil {
+	items, ok := o.elements(name, raw)
+	if !ok {
 		o.fault(name, "must be an array of objects")
 		return
 	}
 	for i, item := range items {
+		if o.faults.full() {
+			return
+		}
 		o.nested(fmt.Sprintf("%s[%d]", name, i), item, read)
 	}
+}
+
+// elements reads an array, and reports whether it is one. They are as good as none if there are too many.
+func (o *object) elements(name string, raw json.RawMessage) (items []json.RawMessage, ok bool) {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	if t, err := dec.Token(); err != nil || t != json.Delim('[') {
+		return nil, false
+	}
+	for dec.More() {
+		var item json.RawMessage
+		if err := dec.Decode(&item); err != nil {
+			return nil, false
+		}
+		if len(items) >= maxElements {
+			o.fault(name, "has more than %d elements", maxElements)
+			return nil, true
+		}
+		items = append(items, item)
+	}
+	return items, true
 }
 
 // nested reads the object raw, which stands at name, with read.
@@ -352,8 +395,12 @@ func (o *object) nested(name string, raw json.RawMessage, read func(*object)) {
 
 // strings reads an array of strings.
 func (o *object) strings(name string) []string {
-	var items []json.RawMessage
-	if raw := o.take(name); raw != nil && json.Unmarshal(raw, &items) != nil {
+	raw := o.take(name)
+	if raw == nil {
+		return nil
+	}
+	items, ok := o.elements(name, raw)
+	if !ok {
 		o.fault(name, "must be an array of strings")
 	}
 	list := make([]string, len(items))

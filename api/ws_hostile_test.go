@@ -449,6 +449,12 @@ func FuzzWebSocketJSON(f *testing.F) {
 		`{"id":3,"op":"watch","path":"/a","types":["created"],"since":"7","data":false,"children":true}`,
 		`{"id":4,"op":"create","path":"/a","kind":"ttl","ttl":"1s","acl":[{"scheme":"world","id":"anyone","perms":"r"}],"seq":3,"ack":1}`,
 		`{"id":5,"op":"list","path":"/","consistency":"bounded; max=1s","min_zxid":"3"}`, `{"id":6,"op":"unwatch","watch":3}`,
+		`{"id":7,"op":"lock","name":"a","wait":"0s","owner":"o","metadata":"m","at_least":"1s"}`,
+		`{"id":7,"op":"lock","name":"/a/b","shared":false}`, `{"id":7,"op":"lock","name":"a","limit":3}`,
+		`{"id":8,"op":"unlock","name":"a","token":"42"}`, `{"id":9,"op":"resign","name":"a","term":"42"}`,
+		`{"id":9,"op":"campaign","name":"a","candidate":"c","value":"v","priority":-1,"wait":"1m"}`,
+		`{"id":10,"op":"register","service":"s","instance":"i","address":"h","port":1,"tags":["t"],"meta":{"k":"v"},"status":"passing"}`,
+		`{"id":11,"op":"deregister","service":"s","instance":"i"}`, `{"id":12,"op":"hello","nonce":7,"credentials":"a:b"}`,
 	} {
 		f.Add([]byte(s))
 	}
@@ -460,7 +466,10 @@ func FuzzWebSocketJSON(f *testing.F) {
 				return
 			}
 			if err != nil {
-				if p := newProblem(err, false); p.Code == op.Internal.String() && unwrapRefused(err) == nil {
+				if refused, ok := err.(*wsRefused); ok {
+					err = refused.err
+				}
+				if p := newProblem(err, false); p.Code == op.Internal.String() {
 					t.Fatalf("%v is nobody's fault", err)
 				}
 				return
@@ -476,9 +485,36 @@ func FuzzWebSocketJSON(f *testing.F) {
 	})
 }
 
-func unwrapRefused(err error) error {
-	if e, ok := err.(*wsRefused); ok {
-		return e.err
+// What is wrong with a message is told shortly, however much that is, and costs no more than the message.
+func TestWebSocketManyFaults(t *testing.T) {
+	repeat := func(n int, item func(i int) string) string {
+		items := make([]string, n)
+		for i := range items {
+			items[i] = item(i)
+		}
+		return strings.Join(items, ",")
 	}
-	return nil
+	field := func(i int) string { return fmt.Sprintf(`"x%d":0`, i) }
+	empty := func(int) string { return "{}" }
+	for name, message := range map[string]string{
+		"fields":       `{"id":2,"op":"ping",` + repeat(50_000, field) + `}`,
+		"more fields":  `{"id":2,"op":"ping",` + repeat(maxFields+1, field) + `}`,
+		"operations":   `{"id":2,"op":"txn","ops":[` + repeat(5000, empty) + `]}`,
+		"more of them": `{"id":2,"op":"txn","ops":[` + repeat(maxElements+1, empty) + `]}`,
+		"tags":         `{"id":2,"op":"register","tags":[` + repeat(5000, empty) + `]}`,
+		"meta":         `{"id":2,"op":"register","meta":{` + repeat(50_000, field) + `}}`,
+		"types":        `{"id":2,"op":"watch","path":"/","types":[` + repeat(50_000, empty) + `]}`,
+	} {
+		f, err := new(jsonCodec).decode([]byte(message))()
+		if err == nil {
+			t.Errorf("%s: taken for %+v", name, f)
+			continue
+		}
+		if refused, ok := err.(*wsRefused); ok {
+			err = refused.err
+		}
+		if said := (&jsonCodec{}).appendFailed(nil, 2, err); len(said) > 8<<10 {
+			t.Errorf("%s: told in %d bytes", name, len(said))
+		}
+	}
 }

@@ -218,7 +218,7 @@ func (o *object) types(name string) (set watch.Types) {
 		return 0
 	}
 	var names []string
-	if json.Unmarshal(raw, &names) != nil || len(names) == 0 {
+	if len(raw) > 1<<10 || json.Unmarshal(raw, &names) != nil || len(names) == 0 {
 		o.fault(name, "must be an array of created, changed, deleted and acl_changed, or of some of them")
 		return 0
 	}
