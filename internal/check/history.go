@@ -32,6 +32,7 @@ type History struct {
 	Turns     []*Turn    // of locks and elections
 	Sightings []Sighting // those of one observer stand in their order
 	Small     Small      // of the small recipes
+	Configs   Configs    // of configurations
 }
 
 // Entry is one entry of the committed log.
@@ -171,6 +172,7 @@ func Checkers() []Checker {
 		{"barriers", Barriers},
 		{"latches", Latches},
 		{"groups", Groups},
+		{"configurations", Configurations},
 		{"watch", Watches},
 		{"sessions", Sessions},
 		{"expiry", Expiry},

@@ -24,6 +24,8 @@ func (n *Namespace) read(o op.Op) op.Result {
 		return n.list(orRoot(x.Path), x)
 	case *op.Subtree:
 		return n.subtree(orRoot(x.Path), x)
+	case *op.GetACL:
+		return n.acl(orRoot(x.Path))
 	case *op.Rank:
 		return n.rank(x.Path)
 	case *op.Check:
@@ -44,6 +46,14 @@ func (n *Namespace) get(path string) op.Result {
 		return no(op.NoNode)
 	}
 	return op.Result{Data: n.nodes[path].data, Stat: n.stat(path)}
+}
+
+// acl answers with the open list, which is that of all nodes here.
+func (n *Namespace) acl(path string) op.Result {
+	if n.missing(path) {
+		return no(op.NoNode)
+	}
+	return op.Result{ACL: op.OpenACL, Stat: n.stat(path)}
 }
 
 func (n *Namespace) check(x *op.Check) op.Result {

@@ -33,6 +33,7 @@ type Profile struct {
 	Prize               string        // what they fight for; "" for all there is
 	Workers             int           // clients that use the small recipes
 	Providers           int           // clients that register instances of a service
+	Configurers         int           // clients that change a configuration
 }
 
 // NewProfile draws the profile of a seed.
@@ -61,6 +62,7 @@ func NewProfile(seed uint64) Profile {
 	}
 	p.Workers = []int{0, 0, 2, 4}[r.IntN(4)]
 	p.Providers = []int{0, 0, 2, 4}[r.IntN(4)]
+	p.Configurers = []int{0, 0, 2, 4}[r.IntN(4)]
 	return p
 }
 
@@ -73,7 +75,7 @@ type Counters struct {
 	Retries, Unknown, Promises, Expired, Resumes, HistoryGone, Reads, WatchBatches    int
 	Grants, Terms, GaveUp, Orphaned, Stopped, Fenced, Stale, Broken, Sightings        int
 	Pushed, Received, Acked, Added, Begun, Ended, Opened, Joined, Listed              int
-	Registered, Resolved                                                              int
+	Registered, Resolved, Configured, RolledBack, TakenUp                             int
 }
 
 // Add adds another run's.
@@ -92,7 +94,7 @@ func (c *Counters) fields() []*int {
 		&c.Retries, &c.Unknown, &c.Promises, &c.Expired, &c.Resumes, &c.HistoryGone, &c.Reads, &c.WatchBatches,
 		&c.Grants, &c.Terms, &c.GaveUp, &c.Orphaned, &c.Stopped, &c.Fenced, &c.Stale, &c.Broken, &c.Sightings,
 		&c.Pushed, &c.Received, &c.Acked, &c.Added, &c.Begun, &c.Ended, &c.Opened, &c.Joined, &c.Listed,
-		&c.Registered, &c.Resolved,
+		&c.Registered, &c.Resolved, &c.Configured, &c.RolledBack, &c.TakenUp,
 	}
 }
 

@@ -102,6 +102,13 @@ func (w *world) populate() {
 		w.spawn(func(t *task) { w.newClient(t, 900).discover(registry.Query{}) })
 		w.spawn(func(t *task) { w.newClient(t, 901).discover(registry.Query{Passing: true}) })
 	}
+	for id := range w.profile.Configurers {
+		w.spawn(func(t *task) { w.newClient(t, 950+id).configure() })
+	}
+	if w.profile.Configurers > 0 {
+		w.spawn(func(t *task) { w.newClient(t, 980).bind() })
+		w.spawn(func(t *task) { w.newClient(t, 981).bind() })
+	}
 	w.spawn(w.trouble)
 }
 
