@@ -30,7 +30,7 @@ var codes = map[op.Code]advice{
 	op.Denied:               {exitDenied, "say who you are with --user and COORD_PASSWORD"},
 	op.NoNode:               {exitNotFound, "coord ls {parent}"},
 	op.NoSession:            {exitNotFound, "coord session ls"},
-	op.NoLock:               {exitNotFound, "coord ls /locks"},
+	op.NoLock:               {exitNotFound, "coord locks ls"},
 	op.NoMember:             {exitNotFound, "coord status"},
 	op.SessionExpired:       {exitNotFound, "coord session open"},
 	op.NodeExists:           {exitConflict, "coord get {path} --stat"},
