@@ -118,6 +118,11 @@ func (m *Metrics) makeMember() {
 	m.roundTrips = m.histograms("raft_peer_round_trip_seconds", "Round trip time to a peer.", diskBuckets, "peer")
 	m.heartbeats = m.histogram("session_heartbeat_slack_seconds", "Time left before expiry when a heartbeat arrived, on the leader; small is dangerous.", slackBuckets)
 	m.snapshotTimes = m.histograms("raft_snapshot_duration_seconds", "Snapshot duration.", longBuckets, "op")
+	for _, what := range []SnapshotOp{SnapshotCreate, SnapshotSend, SnapshotReceive} {
+		m.snapshotTimes.WithLabelValues(string(what))
+		m.snapshots.WithLabelValues(string(what), "ok")
+		m.snapshots.WithLabelValues(string(what), "error")
+	}
 }
 
 func (m *Metrics) counters(name, help string, labels ...string) *prometheus.CounterVec {
