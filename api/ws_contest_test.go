@@ -122,6 +122,12 @@ func TestWebSocketContestLimits(t *testing.T) {
 	if e := a.ask(`{"id":3,"op":"lock","name":"more"}`); e.Error == nil || e.Error.Code != "overloaded" {
 		t.Errorf("got %+v", e)
 	}
+	if r := a.ask(`{"id":3,"op":"unlock","name":"l0"}`); r.Error != nil {
+		t.Errorf("got %+v", r.Error)
+	}
+	if r := a.ask(`{"id":3,"op":"lock","name":"l0"}`); r.Error != nil {
+		t.Errorf("got %+v", r.Error)
+	}
 	if r := a.ask(`{"id":3,"op":"get","path":"/locks"}`); r.Error != nil {
 		t.Errorf("got %+v", r)
 	}

@@ -150,38 +150,23 @@ func (c *wsConn) startContest(r *wsRequest, k *contest) {
 		c.finishWith(r, op.Errorf(op.NoSession, "%s is done in a session, and this connection has none: ask for one with hello", k.verb))
 		return
 	}
-	if all := c.s.watches.Add(1); all > int64(c.s.limits.Watches) {
-		c.s.watches.Add(-1)
-		c.finishWith(r, c.tooManyContests("as many requests wait as this member takes at once; connect to another one"))
-		return
-	}
-	c.mu.Lock()
-	n := len(c.contests.open)
-	if n < wsContests {
-		c.contests.open[k] = true
-		c.held -= r.bytes
-		r.bytes = 0
-	}
-	c.mu.Unlock()
-	if n >= wsContests {
-		c.s.watches.Add(-1)
-		c.finishWith(r, c.tooManyContests("this connection holds and waits for as much as it may; use several"))
-		return
-	}
-	r.msg.release()
-	r.msg = &wsMessage{s: c.s}
-	r.msg.refs.Store(1)
+	c.letGo(r)
 	x := c.contests.conn
-	wait, ctx := k.wait, x.wait
-	if wait == asLongAsConnected {
+	ctx := x.wait
+	if k.wait == asLongAsConnected {
 		ctx, k.cancel = context.WithCancel(ctx)
 	} else {
-		ctx, k.cancel = context.WithTimeout(ctx, wait)
+		ctx, k.cancel = context.WithTimeout(ctx, k.wait)
 	}
 	k.req, k.answered = r, make(chan struct{})
+	if err := c.admit(k); err != nil {
+		k.cancel()
+		c.s.metrics.rejected.WithLabelValues("overload").Inc()
+		c.finishWith(r, err)
+		return
+	}
 	c.contests.going.Go(func() {
-		defer c.s.watches.Add(-1)
-		defer k.cancel()
+		defer c.dismiss(k)
 		defer func() {
 			if p := recover(); p != nil {
 				c.panicked(p)
@@ -192,9 +177,48 @@ func (c *wsConn) startContest(r *wsRequest, k *contest) {
 	})
 }
 
-func (c *wsConn) tooManyContests(why string) error {
-	c.s.metrics.rejected.WithLabelValues("overload").Inc()
-	return &op.Error{Code: op.Overloaded, Limit: wsContests, Detail: why}
+// letGo gives back what the request's message holds.
+func (c *wsConn) letGo(r *wsRequest) {
+	c.mu.Lock()
+	c.held -= r.bytes
+	r.bytes = 0
+	c.room.Signal()
+	c.mu.Unlock()
+	r.msg.release()
+	r.msg = &wsMessage{s: c.s}
+	r.msg.refs.Store(1)
+}
+
+// admit finds room for a contest. For what gives something back there is some yet where there is none for more.
+func (c *wsConn) admit(k *contest) error {
+	most := wsContests
+	if k.kind == "" {
+		most *= 2
+	} else if c.s.watches.Add(1) > int64(c.s.limits.Watches) {
+		c.s.watches.Add(-1)
+		return op.Errorf(op.Overloaded, "as many requests wait as this member takes at once; connect to another one")
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.contests.open) < most {
+		c.contests.open[k] = true
+		return nil
+	}
+	if k.kind != "" {
+		c.s.watches.Add(-1)
+	}
+	return &op.Error{
+		Code: op.Overloaded, Limit: wsContests,
+		Detail: "this connection holds and waits for as much as it may; use several",
+	}
+}
+
+// dismiss is the end of a contest's goroutine.
+func (c *wsConn) dismiss(k *contest) {
+	k.cancel()
+	if k.kind != "" {
+		c.s.watches.Add(-1)
+	}
 }
 
 // contend carries a request out, answers it, and tells when what it was granted is lost.
@@ -242,6 +266,13 @@ func (c *wsConn) answerContest(k *contest, form any, held holdable, err error) b
 	k.req.form, k.req.err = form, err
 	c.finishLocked(k.req)
 	return err == nil && held != nil
+}
+
+// granted notes the fencing token of what will be answered.
+func (c *wsConn) granted(k *contest, token op.Zxid) {
+	c.mu.Lock()
+	k.token = token
+	c.mu.Unlock()
 }
 
 // over says that the wait is. It is called by the contest's goroutine, perhaps twice.

@@ -93,7 +93,7 @@ func readLock(k *contest, o *object) {
 		if err != nil {
 			return nil, nil, err
 		}
-		k.token = g.Token // nobody looks at it before it is held
+		x.c.granted(k, g.Token)
 		return lockedForm{k.name, g.Token, g.Owner}, g, nil
 	}
 }
@@ -187,7 +187,7 @@ func readCampaign(k *contest, o *object) {
 		if err != nil {
 			return nil, nil, err
 		}
-		k.token = t.Token
+		x.c.granted(k, t.Token)
 		return electedForm{k.name, t.Token, t.ID}, t, nil
 	}
 }
