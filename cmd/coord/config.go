@@ -23,12 +23,13 @@ func newConfig(g *globals) *cobra.Command {
 		Use:   "config",
 		Short: "Values of applications, changed live, with a history and a way back",
 		Long: `Values of applications, changed several at once, with a history that says who changed what, when and why, and a way
-back. docs/app-config.md is a tour. What coord itself is configured with is in docs/configuration.md.
+back. docs/app-config.md is a tour. What coord itself is configured with is in docs/configuration.md;
+explain shows what this tool is set to.
 
 Values are nodes below /config/APP: coord rm -R /config/APP deletes all of an application, its history too.`,
 	})
 	c.AddCommand(configLs(g), configGet(g), configSet(g), configRm(g), configHistory(g), configDiff(g), configRollback(g),
-		newConfigRun(g))
+		newConfigRun(g), configExplain(g))
 	return c
 }
 

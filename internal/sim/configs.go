@@ -70,21 +70,26 @@ func (s *conn) change() {
 	}
 }
 
+// bound is what one follower has, which may hear of it along several ways, one ahead of the other.
+type bound struct {
+	id     int
+	latest settings.Latest
+}
+
 // bind follows the configuration, in one session after the other, and goes on until the end.
-func (c *client) bind() {
-	latest := &settings.Latest{}
+func (c *client) bind(b *bound) {
 	for {
 		s := c.connect()
 		if s == nil {
 			c.sleep(c.w.between(time.Millisecond, 100*time.Millisecond))
 			continue
 		}
-		s.followConfig(latest)
+		s.followConfig(b)
 		s.leave()
 	}
 }
 
-func (s *conn) followConfig(latest *settings.Latest) {
+func (s *conn) followConfig(b *bound) {
 	w := settings.New(s).Watch(application)
 	defer w.Close()
 	var last *check.Shown
@@ -97,22 +102,23 @@ func (s *conn) followConfig(latest *settings.Latest) {
 			s.expects(err, op.SessionExpired)
 			return
 		}
-		last = s.takeUp(latest, x)
+		last = s.takeUp(b, x)
 		if s.w.chance(20) { // beside following, it asks for what is there
 			x, err := settings.New(s).Get(s.ctx, application, op.ReadOptions{Level: op.Linearizable})
 			if s.expects(err, op.SessionExpired); err == nil {
-				last = s.takeUp(latest, x)
+				last = s.takeUp(b, x)
 			}
 		}
 	}
 }
 
 // takeUp takes a configuration up if it is newer than what was known, and notes what is known then.
-func (s *conn) takeUp(latest *settings.Latest, x settings.Config) *check.Shown {
+func (s *conn) takeUp(b *bound, x settings.Config) *check.Shown {
+	latest := &b.latest
 	if latest.Take(x) {
 		s.w.count.TakenUp++
 	}
-	shown := &check.Shown{Follower: s.client.id, Dir: configDir, Version: latest.Number, Values: latest.Values, Open: true}
+	shown := &check.Shown{Follower: b.id, Dir: configDir, Version: latest.Number, Values: latest.Values, Open: true}
 	s.w.history.Configs.Shown = append(s.w.history.Configs.Shown, shown)
 	return shown
 }

@@ -106,8 +106,10 @@ func (w *world) populate() {
 		w.spawn(func(t *task) { w.newClient(t, 950+id).configure() })
 	}
 	if w.profile.Configurers > 0 {
-		w.spawn(func(t *task) { w.newClient(t, 980).bind() })
-		w.spawn(func(t *task) { w.newClient(t, 981).bind() })
+		one, two := &bound{id: 980}, &bound{id: 982}
+		w.spawn(func(t *task) { w.newClient(t, 980).bind(one) })
+		w.spawn(func(t *task) { w.newClient(t, 981).bind(one) })
+		w.spawn(func(t *task) { w.newClient(t, 982).bind(two) })
 	}
 	w.spawn(w.trouble)
 }
