@@ -17,8 +17,7 @@ import (
 // service is coord, driven frame by frame.
 type service struct{ addr string }
 
-func (s *service) name() string                           { return "coord" }
-func (s *service) run(workload, time.Time) (result, bool) { return result{}, false }
+func (s *service) name() string { return "coord" }
 
 type coordConn struct {
 	ws      *websocket.Conn
@@ -26,11 +25,13 @@ type coordConn struct {
 	in      *frame.Decoder // of the message received last
 	ahead   frame.Frame    // decoded and not yet taken
 	id, seq uint64
-	// Answers to writes come in the order of their numbers. Reads are counted too, which does no harm: no workload has both.
-	answered uint64
-	value    []byte
-	self     int
-	reply    *frame.Reply
+	// Answers to writes come in the order of their numbers. Of a workload that reads only, reads are counted, which does no
+	// harm.
+	answered  uint64
+	unwatched uint64 // id of an Unwatch, whose answer nobody waits for
+	value     []byte
+	self      int
+	reply     *frame.Reply
 }
 
 func (s *service) dial(i int) (conn, error) { return s.connect(i, 10*time.Second) }
@@ -144,11 +145,15 @@ func (c *coordConn) receive() error {
 		}
 		switch x := f.(type) {
 		case *frame.Reply:
+			if x.ID == c.unwatched {
+				continue
+			}
 			if x.Result.Err != nil {
 				return fmt.Errorf("%w", x.Result.Err)
 			}
-			c.reply = x
-			c.answered++
+			if c.reply = x; x.Result.Rank == nil {
+				c.answered++
+			}
 			return nil
 		case *frame.Failed:
 			return x.Err

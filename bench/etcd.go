@@ -35,14 +35,13 @@ func (e *etcd) prepare(n int) error {
 }
 
 // run has a client for each connection, and a goroutine for each request under way.
-func (e *etcd) run(w workload, until time.Time) (result, bool) {
-	total := result{}
+func (e *etcd) run(w workload, until time.Time) (total result) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for i := range w.conns {
 		c, err := e.client()
 		if err != nil {
-			return result{errors: 1, example: err}, true
+			return result{errors: 1, example: err}
 		}
 		defer c.Close()
 		for k := range w.window {
@@ -55,7 +54,7 @@ func (e *etcd) run(w workload, until time.Time) (result, bool) {
 		}
 	}
 	wg.Wait()
-	return total, true
+	return total
 }
 
 func (e *etcd) loop(c *clientv3.Client, w workload, self int, until time.Time) (r result) {

@@ -16,6 +16,10 @@ const (
 	opGet                       // the cheapest read that the system offers
 	opGetFresh                  // a linearizable read; ZooKeeper has none, and answers as always
 	opLock                      // take and release an uncontended lock
+	opContest                   // take and release one that all want
+	opFan                       // change a node that is watched
+	opWebGet                    // read a node over HTTP/1.1
+	opWebPut                    // write one
 )
 
 // conn is one connection. One goroutine uses it.
@@ -32,21 +36,40 @@ type conn interface {
 	close()
 }
 
-// system is a coordination service under test.
+// system is something under test.
 type system interface {
 	name() string
-	dial(i int) (conn, error)
-	prepare(keys int) error
-	// run overrides the loop below for a client that can't be driven from one goroutine; ok is false if it doesn't.
-	run(w workload, until time.Time) (r result, ok bool)
+	// prepare makes so many nodes, and returns an error if the system doesn't answer.
+	prepare(nodes int) error
 }
 
-// workload is a closed loop: each connection keeps so many requests under way.
+// What a system can be driven by. One that has none of what a workload takes has no part in it.
+type (
+	dialer interface {
+		dial(i int) (conn, error)
+	}
+	// runner is driven by a client of its own instead of the closed loop below.
+	runner interface {
+		run(w workload, until time.Time) result
+	}
+	contestant interface {
+		contest(contenders int, d time.Duration) result
+	}
+	broadcaster interface {
+		fan(conns, watches int, d time.Duration) result
+	}
+)
+
+// workload is what is measured of all systems. Most are a closed loop: each connection keeps so many requests under way.
 type workload struct {
-	id            string
+	goal, id      string
 	op            operation
 	conns, window int
+	systems       string // that have a part in it besides coord
 }
+
+// byTime reports whether a workload is about how long something takes, not how often it is done.
+func (w *workload) byTime() bool { return w.op == opFan }
 
 // result is what came of a workload.
 type result struct {
@@ -55,9 +78,20 @@ type result struct {
 	waits   []time.Duration // a sample of the latencies
 	errors  int
 	example error
+
+	measured time.Duration // of took, what counts; 0 for all
 }
 
-func (r *result) rate() float64 { return float64(r.ops) / r.took.Seconds() }
+func (r *result) rate() float64 {
+	took := r.took
+	if r.measured > 0 {
+		took = r.measured
+	}
+	if took == 0 {
+		return 0
+	}
+	return float64(r.ops) / took.Seconds()
+}
 
 func (r *result) quantile(q float64) time.Duration {
 	if len(r.waits) == 0 {
@@ -78,25 +112,51 @@ func (r *result) add(other result) {
 
 const keys = 1000
 
-// drive runs the workload for d, after connecting.
-func drive(s system, w workload, d time.Duration) (result, error) {
-	start := time.Now()
-	if r, ok := s.run(w, start.Add(d)); ok {
-		r.took = time.Since(start)
-		return r, nil
+// drive runs the workload for d, after connecting. ok is false if the system has no part in it.
+func drive(s system, w workload, d time.Duration) (r result, ok bool) {
+	switch w.op {
+	case opContest:
+		if s, ok := s.(contestant); ok {
+			return s.contest(w.conns, d), true
+		}
+		return result{}, false
+	case opFan:
+		if s, ok := s.(broadcaster); ok {
+			r := s.fan(w.conns, w.window, d)
+			return r, r.ops+r.errors > 0
+		}
+		return result{}, false
+	case opWebGet, opWebPut:
+		if s, ok := s.(web); ok {
+			return closedLoop(func(int) (conn, error) { return dialWeb(s) }, w, d), true
+		}
+		return result{}, false
 	}
+	if s, ok := s.(runner); ok {
+		start := time.Now()
+		r := s.run(w, start.Add(d))
+		r.took = time.Since(start)
+		return r, true
+	}
+	if s, ok := s.(dialer); ok {
+		return closedLoop(s.dial, w, d), true
+	}
+	return result{}, false
+}
+
+func closedLoop(dial func(i int) (conn, error), w workload, d time.Duration) result {
 	conns := make([]conn, w.conns)
 	for i := range conns {
-		c, err := s.dial(i)
+		c, err := dial(i)
 		if err != nil {
-			return result{}, fmt.Errorf("connection %d: %w", i, err)
+			return result{errors: 1, example: fmt.Errorf("connection %d: %w", i, err)}
 		}
 		defer c.close()
 		conns[i] = c
 	}
 	results := make([]result, w.conns)
 	var wg sync.WaitGroup
-	start = time.Now()
+	start := time.Now()
 	for i, c := range conns {
 		wg.Go(func() { results[i] = loop(c, w, i, start.Add(d)) })
 	}
@@ -105,7 +165,7 @@ func drive(s system, w workload, d time.Duration) (result, error) {
 	for _, r := range results {
 		total.add(r)
 	}
-	return total, nil
+	return total
 }
 
 // loop keeps the window full: whatever answers have arrived are taken in, as many requests are sent, in one write.

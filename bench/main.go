@@ -4,8 +4,8 @@
 //	cd bench && go build -o /tmp/coord ../cmd/coord && go run . -coord /tmp/coord
 //
 // ZooKeeper and etcd are those of Debian's packages zookeeper and etcd-server, or are left out with -systems. coord and
-// ZooKeeper are driven by lean pipelining clients of this program, etcd by its own client. Besides the systems it
-// measures the disk: how many syncs of 512 bytes a second it does.
+// ZooKeeper are driven by lean pipelining clients of this program, etcd by its own client. Beside the systems stand what
+// none can be faster than: the disk, a server that echoes, and a net/http handler that does nothing.
 package main
 
 import (
@@ -15,192 +15,210 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 )
 
+const peers = "zookeeper,etcd"
+
 var workloads = []workload{
-	{"create 1x1", opCreate, 1, 1},
-	{"set 1x1", opSet, 1, 1},
-	{"create 64x1", opCreate, 64, 1},
-	{"set 64x1", opSet, 64, 1},
-	{"set 64x16", opSet, 64, 16},
-	{"read 64x1", opGet, 64, 1},
-	{"read 64x16", opGet, 64, 16},
-	{"fresh read 64x1", opGetFresh, 64, 1},
-	{"fresh read 64x16", opGetFresh, 64, 16},
-	{"lock+unlock 1", opLock, 1, 1},
-	{"lock+unlock 16", opLock, 16, 1},
+	{"P1", "create 1x1", opCreate, 1, 1, peers},
+	{"P1", "set 1x1", opSet, 1, 1, peers},
+	{"P2", "create 64x1", opCreate, 64, 1, peers},
+	{"P2", "set 64x1", opSet, 64, 1, peers},
+	{"P3", "set 64x16", opSet, 64, 16, peers},
+	{"P4", "read 64x1", opGet, 64, 1, peers + ",echo"},
+	{"P4", "read 64x16", opGet, 64, 16, peers + ",echo"},
+	{"P5", "linearizable read 64x1", opGetFresh, 64, 1, peers},
+	{"P5", "linearizable read 64x16", opGetFresh, 64, 16, peers},
+	{"P6", "lock+unlock, 1 client", opLock, 1, 1, peers},
+	{"P6", "lock+unlock, 16 clients", opLock, 16, 1, peers},
+	{"P7", "one lock, 32 contenders", opContest, 32, 1, peers},
+	{"P8", "event to 1000 connections", opFan, 1000, 1, "zookeeper"},
+	{"P8", "event to 20x500 watches", opFan, 20, 500, "etcd"},
+	{"P14", "HTTP get 64x1", opWebGet, 64, 1, "etcd,net/http"},
+	{"P14", "HTTP put 64x1", opWebPut, 64, 1, "etcd,net/http"},
+}
+
+// sessionsGoal is measured in another way than the workloads.
+const sessionsGoal = "P9"
+
+type options struct {
+	systems, only string
+	binaries      map[string]string
+	took          time.Duration
+	repeats       int
+	sessions      int
+	markdown      bool
 }
 
 func main() {
+	o := options{}
 	coord := flag.String("coord", "coord", "the coord binary")
 	etcdBinary := flag.String("etcd", "etcd", "the etcd binary")
-	systems := flag.String("systems", "coord,zookeeper,etcd", "which systems, the first is compared with the others")
-	only := flag.String("only", "", "workloads that contain this")
-	took := flag.Duration("time", 3*time.Second, "of each measurement")
-	repeats := flag.Int("repeats", 3, "interleaved; medians are shown")
-	sessions := flag.Int("sessions", 0, "also hold so many idle sessions on connections of their own")
+	flag.StringVar(&o.systems, "systems", "coord,"+peers, "which systems; the first is compared with the others")
+	flag.StringVar(&o.only, "only", "", "what to measure: goals (P3) or parts of names (read), with commas between them; everything if empty")
+	list := flag.Bool("list", false, "say what there is to measure, and measure nothing")
+	flag.DurationVar(&o.took, "time", 3*time.Second, "of each measurement")
+	flag.IntVar(&o.repeats, "repeats", 3, "interleaved; medians are shown, and between which figures they lie")
+	flag.IntVar(&o.sessions, "sessions", 10_000, "how many idle sessions")
+	flag.BoolVar(&o.markdown, "markdown", false, "print tables in Markdown")
+	childOf := flag.String("child", "", "be a server to compare with: echo or net/http; used by this program itself")
+	listen := flag.String("listen", "", "where that listens")
 	flag.Parse()
-	if err := run(*systems, map[string]string{"coord": *coord, "etcd": *etcdBinary}, *only, *took, *repeats, *sessions); err != nil {
+	o.binaries = map[string]string{"coord": *coord, "etcd": *etcdBinary}
+	var err error
+	switch {
+	case *childOf != "":
+		err = child(*childOf, *listen)
+	case *list:
+		for _, w := range workloads {
+			fmt.Printf("%s\t%s\n", w.goal, w.id)
+		}
+		fmt.Printf("%s\tidle sessions and leases\n", sessionsGoal)
+	default:
+		err = run(o)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(systems string, binaries map[string]string, only string, took time.Duration, repeats, sessions int) error {
+func (o *options) wants(goal, id string) bool {
+	if o.only == "" {
+		return true
+	}
+	for part := range strings.SplitSeq(o.only, ",") {
+		if part == goal || strings.Contains(id, part) && part != "" {
+			return true
+		}
+	}
+	return false
+}
+
+func run(o options) error {
+	var wanted []workload
+	for _, w := range workloads {
+		if o.wants(w.goal, w.id) {
+			wanted = append(wanted, w)
+		}
+	}
+	sessions := o.wants(sessionsGoal, "idle sessions and leases")
+	if len(wanted) == 0 && !sessions {
+		return fmt.Errorf("nothing is called %q; see -list", o.only)
+	}
 	dir, err := os.MkdirTemp(".", "bench-data")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
 	dir, _ = filepath.Abs(dir)
-	syncs, err := syncRate(dir, took)
+	syncs, err := syncRate(dir, o.took/2)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("the disk: %.0f syncs of 512 bytes a second\n\n", syncs)
-	var servers []*server
-	for name := range strings.SplitSeq(systems, ",") {
-		s, err := start(name, binaries[name], dir)
-		if err != nil {
-			return err
-		}
-		defer s.stop()
-		servers = append(servers, s)
+	fmt.Printf("the disk, before all else: %.0f syncs of 512 bytes a second\n\n", syncs)
+	if err := o.compareAll(wanted, dir); err != nil {
+		return err
 	}
-	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "workload\tsystem\tops/s\tp50\tp99\tserver µs/op\tratio\t")
-	for _, w := range workloads {
-		if strings.Contains(w.id, only) {
-			compare(table, servers, w, took, repeats)
-			table.Flush()
-		}
-	}
-	if sessions > 0 {
-		return idleSessions(servers, sessions, took)
+	if sessions {
+		return o.idleSessions(dir)
 	}
 	return nil
 }
 
-// compare runs the workload on each server in turn, several times, and prints the medians. The ratio is the first
-// server's throughput over this one's.
-func compare(table *tabwriter.Writer, servers []*server, w workload, took time.Duration, repeats int) {
-	type sample struct {
-		result
-		cpu time.Duration
+// compareAll starts the systems that the workloads take, and measures.
+func (o *options) compareAll(wanted []workload, dir string) error {
+	running := map[string]*server{}
+	t := newTable(o.markdown, "goal", "workload", "system", "per second", "between", "p50", "p99", "server µs each", "coord is", "CPU of coord's")
+	for _, w := range wanted {
+		var servers []*server
+		for name := range strings.SplitSeq(o.systems+",echo,net/http", ",") {
+			if name != "coord" && !slices.Contains(strings.Split(w.systems, ","), name) {
+				continue
+			}
+			if running[name] == nil {
+				s, err := start(name, o.binaries[name], dir)
+				if err != nil {
+					return err
+				}
+				defer s.stop()
+				running[name] = s
+			}
+			servers = append(servers, running[name])
+		}
+		o.compare(t, servers, w)
+		t.flush()
 	}
+	return nil
+}
+
+// sample is one measurement of one server.
+type sample struct {
+	result
+	cpu time.Duration
+}
+
+func (s *sample) perOp() float64 {
+	if s.ops == 0 {
+		return 0
+	}
+	return float64(s.cpu.Microseconds()) / float64(s.ops)
+}
+
+// compare runs the workload on each server in turn, several times, and shows the medians.
+func (o *options) compare(t *table, servers []*server, w workload) {
 	samples := make([][]sample, len(servers))
-	for range repeats {
+	for n := range o.repeats + 1 {
 		for i, s := range servers {
+			d := o.took
+			if n == 0 { // to warm up: compilers, caches, connections
+				d = min(o.took, time.Second)
+			}
 			before := s.cpu()
-			r, err := drive(s, w, took)
-			if err != nil {
-				r = result{errors: 1, example: err, took: took}
+			r, ok := drive(s.system, w, d)
+			if !ok || n == 0 && r.errors == 0 {
+				continue
 			}
 			samples[i] = append(samples[i], sample{r, s.cpu() - before})
+			fmt.Fprintf(os.Stderr, "%s %s, %s, %d of %d: %.0f/s\n", w.goal, w.id, s.name(), n, o.repeats, r.rate())
 		}
 	}
-	first := 0.0
+	var first *sample
 	for i, s := range servers {
-		all := samples[i]
-		slices.SortFunc(all, func(a, b sample) int { return int(a.rate() - b.rate()) })
-		m := all[len(all)/2]
-		if i == 0 {
-			first = m.rate()
+		if len(samples[i]) == 0 {
+			continue
 		}
-		ratio, perOp := "", 0.0
-		if m.ops > 0 {
-			perOp = float64(m.cpu.Microseconds()) / float64(m.ops)
-			if i > 0 {
-				ratio = fmt.Sprintf("%.1f x", first/m.rate())
-			}
+		first = show(t, w, s.name(), samples[i], first)
+	}
+}
+
+// show adds a row for one server, compared with the first, which it returns.
+func show(t *table, w workload, name string, all []sample, first *sample) *sample {
+	slices.SortFunc(all, func(a, b sample) int { return int(a.rate() - b.rate()) })
+	m := &all[len(all)/2]
+	ratio, cpu := "", ""
+	switch {
+	case first == nil:
+		first = m
+	case m.ops == 0 || first.ops == 0:
+	default:
+		ratio = fmt.Sprintf("%.1f x as many", first.rate()/m.rate())
+		if w.byTime() {
+			ratio = fmt.Sprintf("%.2f x the time", float64(first.quantile(.5))/float64(m.quantile(.5)))
 		}
-		fmt.Fprintf(table, "%s\t%s\t%.0f\t%s\t%s\t%.1f\t%s\t\n", w.id, s.name(), m.rate(), short(m.quantile(.5)), short(m.quantile(.99)), perOp, ratio)
-		if m.errors > 0 {
-			fmt.Fprintf(table, "\t%d errors, such as: %v\t\n", m.errors, m.example)
+		if m.perOp() > 0 {
+			cpu = fmt.Sprintf("%.2f x", first.perOp()/m.perOp())
 		}
 	}
+	t.row(w.goal, w.id, name, fmt.Sprintf("%.0f", m.rate()), fmt.Sprintf("%.0f to %.0f", all[0].rate(), all[len(all)-1].rate()),
+		short(m.quantile(.5)), short(m.quantile(.99)), fmt.Sprintf("%.1f", m.perOp()), ratio, cpu)
+	for _, s := range all {
+		if s.errors > 0 {
+			t.note("%s, %s: %d errors, such as: %v", w.id, name, s.errors, s.example)
+		}
+	}
+	return first
 }
 
 func short(d time.Duration) string { return fmt.Sprintf("%.2f ms", d.Seconds()*1000) }
-
-// syncRate measures the floor of every durable write.
-func syncRate(dir string, took time.Duration) (float64, error) {
-	f, err := os.Create(filepath.Join(dir, "sync"))
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	block, n, start := make([]byte, 512), 0, time.Now()
-	for time.Since(start) < took/2 {
-		if _, err := f.Write(block); err != nil {
-			return 0, err
-		}
-		if err := f.Sync(); err != nil {
-			return 0, err
-		}
-		n++
-	}
-	return float64(n) / time.Since(start).Seconds(), nil
-}
-
-// idler is a system that can hold an idle session on a connection of its own.
-type idler interface {
-	idle(i int, timeout time.Duration) (idleSession, error)
-}
-
-// idleSession gives a sign of life by ping, which receive sees answered.
-type idleSession interface {
-	ping() error
-	receive() error
-}
-
-// idleSessions opens n sessions, keeps them alive for a while, and prints what each costs.
-func idleSessions(servers []*server, n int, took time.Duration) error {
-	const timeout = 30 * time.Second
-	for _, s := range servers {
-		holder, ok := s.system.(idler)
-		if !ok {
-			continue
-		}
-		memory := s.resident()
-		sessions := make([]idleSession, n)
-		for i := range sessions {
-			var err error
-			if sessions[i], err = holder.idle(i, timeout); err != nil {
-				return fmt.Errorf("session %d of %s: %w", i, s.name(), err)
-			}
-		}
-		cpu, start := s.cpu(), time.Now()
-		if err := keepAlive(sessions, timeout/3, start.Add(took+timeout/3)); err != nil {
-			return fmt.Errorf("%s: %w", s.name(), err)
-		}
-		spent := (s.cpu() - cpu).Seconds() / time.Since(start).Seconds() * 100
-		fmt.Printf("%d idle sessions, %s: %.1f KiB each, %.1f %% of a core\n", n, s.name(), float64(s.resident()-memory)/1024/float64(n), spent)
-	}
-	return nil
-}
-
-// keepAlive has each session give a sign of life once in every period, spread over it.
-func keepAlive(sessions []idleSession, period time.Duration, until time.Time) error {
-	const together = 50
-	groups := (len(sessions) + together - 1) / together
-	for due := time.Now(); due.Before(until); {
-		for group := range slices.Chunk(sessions, together) {
-			for _, s := range group {
-				if err := s.ping(); err != nil {
-					return err
-				}
-			}
-			for _, s := range group {
-				if err := s.receive(); err != nil {
-					return err
-				}
-			}
-			due = due.Add(period / time.Duration(groups))
-			time.Sleep(time.Until(due))
-		}
-	}
-	return nil
-}

@@ -37,13 +37,12 @@ func start(name, binary, dir string) (*server, error) {
 			return nil, err
 		}
 	}
-	dir = filepath.Join(dir, name)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	dir, err := os.MkdirTemp(dir, strings.ReplaceAll(name, "/", "-"))
+	if err != nil {
 		return nil, err
 	}
 	addr := fmt.Sprintf("127.0.0.1:%d", ports[0])
 	s := &server{log: filepath.Join(dir, "log")}
-	var err error
 	switch name {
 	case "coord":
 		s.system = &service{addr}
@@ -56,6 +55,13 @@ func start(name, binary, dir string) (*server, error) {
 		url, peer := "http://"+addr, fmt.Sprintf("http://127.0.0.1:%d", ports[1])
 		s.cmd = exec.Command(binary, "--data-dir", filepath.Join(dir, "data"), "--listen-client-urls", url, "--advertise-client-urls", url,
 			"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "default="+peer, "--log-level", "error")
+	case "echo", "net/http":
+		s.system = &echo{addr}
+		if name != "echo" {
+			s.system = &null{addr}
+		}
+		self, _ := os.Executable()
+		s.cmd = exec.Command(self, "-child", name, "-listen", addr)
 	default:
 		return nil, fmt.Errorf("no system is called %q; there are coord, zookeeper and etcd", name)
 	}

@@ -14,8 +14,7 @@ import (
 // order of the requests.
 type zookeeper struct{ addr string }
 
-func (z *zookeeper) name() string                           { return "zookeeper" }
-func (z *zookeeper) run(workload, time.Time) (result, bool) { return result{}, false }
+func (z *zookeeper) name() string { return "zookeeper" }
 
 type zkConn struct {
 	nc    net.Conn
@@ -25,11 +24,13 @@ type zkConn struct {
 	buf   []byte
 	value []byte
 	self  int
+
+	events int // that have come and nobody has waited for yet
 }
 
 const (
-	zkCreate, zkDelete, zkGetData, zkSetData, zkGetChildren = 1, 2, 4, 5, 8
-	zkPing                                                  = 11
+	zkCreate, zkDelete, zkExists, zkGetData, zkSetData, zkGetChildren = 1, 2, 3, 4, 5, 8
+	zkPing                                                            = 11
 )
 
 func (z *zookeeper) dial(i int) (conn, error) { return z.connect(i, 10*time.Second) }
@@ -128,10 +129,31 @@ func (c *zkConn) answer() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if isEvent(b) {
+		c.events++
+		return c.answer()
+	}
 	if code := int32(binary.BigEndian.Uint32(b[12:16])); code != 0 {
 		return nil, fmt.Errorf("zookeeper answers %d", code)
 	}
 	return b[16:], nil
+}
+
+func isEvent(b []byte) bool { return binary.BigEndian.Uint32(b) == 0xffffffff }
+
+// event waits for one.
+func (c *zkConn) event() error {
+	for c.events == 0 {
+		b, err := c.frame()
+		if err != nil {
+			return err
+		}
+		if isEvent(b) {
+			c.events++
+		}
+	}
+	c.events--
+	return nil
 }
 
 func (c *zkConn) call() ([]byte, error) {
