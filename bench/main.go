@@ -9,6 +9,7 @@
 package main
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"os"
@@ -195,7 +196,7 @@ func (o *options) compare(t *table, servers []*server, w workload) {
 
 // show adds a row for one server, compared with the first, which it returns.
 func show(t *table, w workload, name string, all []sample, first *sample) *sample {
-	slices.SortFunc(all, func(a, b sample) int { return int(a.rate() - b.rate()) })
+	slices.SortFunc(all, func(a, b sample) int { return cmp.Compare(a.rate(), b.rate()) })
 	m := &all[len(all)/2]
 	ratio, cpu := "", ""
 	switch {

@@ -43,8 +43,8 @@ func (o *options) idleSessions(dir string) error {
 				return fmt.Errorf("%s: %w", name, err)
 			}
 		}
+		t.flush()
 	}
-	t.flush()
 	return nil
 }
 
