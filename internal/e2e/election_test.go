@@ -104,7 +104,7 @@ func TestElectionExample(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	start := func(name string) *program {
-		return run(t, env, example, "-name", name, "-ttl", "2s", "-every", "500ms")
+		return run(t, env, example, "-name", name, "-ttl", "5s", "-every", "500ms")
 	}
 	a := start("a")
 	a.says("a: leads")
