@@ -44,6 +44,15 @@ type Passage struct {
 	Over    bool    // it doesn't wait any more
 }
 
+// Gate is a wait for a barrier that somebody lifts.
+type Gate struct {
+	Client  int
+	Session op.SessionID
+	Barrier string
+	Zxid    op.Zxid // the state in which it was told that the barrier is lifted; 0 if it wasn't
+	Over    bool    // it doesn't wait any more
+}
+
 // Opening is a latch that was told to be open.
 type Opening struct {
 	Latch string
@@ -66,6 +75,7 @@ type Small struct {
 	Pushed    []string // paths of items, as those were told who have pushed them
 	Additions []*Addition
 	Passages  []*Passage
+	Gates     []*Gate
 	Openings  []Opening
 	Listings  []*Listing
 }
@@ -268,6 +278,29 @@ func (p *Passage) check(rounds map[op.Zxid]*round) error {
 	return nil
 }
 
+// Gates checks that nobody was let through a barrier in a state in which it was closed, and that nobody waits in the end for
+// one that isn't.
+func Gates(h *History) error {
+	at := map[op.Zxid][]*Gate{}
+	for _, g := range h.Small.Gates {
+		at[g.Zxid] = append(at[g.Zxid], g)
+	}
+	ns := NewNamespace()
+	for d := range h.Replay(ns) {
+		for _, g := range at[ns.Zxid()] {
+			if d.Fresh && !ns.missing(g.Barrier) {
+				return fmt.Errorf("client %d in %v was let through %s at zxid %d, where it was closed", g.Client, g.Session, g.Barrier, g.Zxid)
+			}
+		}
+	}
+	for _, g := range h.Small.Gates {
+		if !g.Over && !h.Recovery.Equal.Never() && ns.sessions[g.Session] != nil && ns.missing(g.Barrier) {
+			return fmt.Errorf("client %d in %v waits for %s, which isn't closed", g.Client, g.Session, g.Barrier)
+		}
+	}
+	return nil
+}
+
 // Latches checks that a latch that was told to be open had been counted down so often as it was set to.
 func Latches(h *History) error {
 	open := slices.Clone(h.Small.Openings)
@@ -278,6 +311,30 @@ func Latches(h *History) error {
 			l := open[0]
 			if of, n := ns.number(l.Latch), len(ns.nodes[l.Latch].children); of == 0 || int64(n) < of {
 				return fmt.Errorf("%s was open at zxid %d, and had been counted down %d times of %d", l.Latch, l.Zxid, n, of)
+			}
+		}
+	}
+	return nil
+}
+
+// Members checks that nobody was out of a group that somebody watched while its session lived, unless it left or was replaced
+// in the same transaction.
+func Members(h *History) error {
+	watched := map[string]bool{}
+	for _, l := range h.Small.Listings {
+		watched[l.Group] = true
+	}
+	ns := NewNamespace()
+	owners := map[string]op.SessionID{}
+	for d := range h.Replay(ns) {
+		for _, e := range d.Events {
+			owner := owners[e.Path]
+			switch {
+			case !watched[op.Parent(e.Path)]:
+			case e.Type == op.Created:
+				owners[e.Path] = ns.nodes[e.Path].owner
+			case e.Type == op.Deleted && owner != d.Request.Session && ns.sessions[owner] != nil && ns.missing(e.Path):
+				return fmt.Errorf("%s went at zxid %d, and its session %v lives and hasn't asked for that", e.Path, e.Zxid, owner)
 			}
 		}
 	}

@@ -145,6 +145,39 @@ func TestBarriers(t *testing.T) {
 	s.rejects(Barriers, "waits for /d, and 2 of 2 are in")
 }
 
+func TestGates(t *testing.T) {
+	s := newStory(t)
+	id := s.open(1)
+	s.create("/b", "")
+	s.delete("/b")
+	through := &Gate{Client: 1, Session: id, Barrier: "/b", Zxid: s.ns.Zxid(), Over: true}
+	waits := &Gate{Client: 2, Session: id, Barrier: "/b"}
+	s.h.Small.Gates = []*Gate{through, waits}
+	s.accepts()
+	through.Zxid--
+	s.rejects(Gates, "client 1 in s-1 was let through /b at zxid 2, where it was closed")
+	through.Zxid++
+	s.recovered()
+	s.rejects(Gates, "client 2 in s-1 waits for /b, which isn't closed")
+	s.create("/b", "")
+	s.accepts()
+}
+
+func TestMembers(t *testing.T) {
+	s := newStory(t)
+	s.create("/g", "")
+	s.ephemeral(s.open(1), "/g/a")
+	s.h.Small.Listings = []*Listing{{Watcher: 1, Group: "/g", Zxid: 1}}
+	replace := []op.Op{&op.Delete{Path: "/g/a", If: op.Always}, &op.Create{Path: "/g/a", Kind: op.Ephemeral}}
+	id := s.open(1)
+	s.do(1, &op.Request{Session: id, Op: &op.Txn{Then: replace}})
+	s.do(1, &op.Request{Session: id, Op: &op.Delete{Path: "/g/a", If: op.Always}})
+	s.ephemeral(id, "/g/a")
+	s.accepts()
+	s.delete("/g/a")
+	s.rejects(Members, "/g/a went at zxid 8, and its session s-4 lives")
+}
+
 func TestLatches(t *testing.T) {
 	s := newStory(t)
 	s.create("/l", "2")

@@ -74,7 +74,7 @@ type Counters struct {
 	Flips, Heals, Attaches                                                            int
 	Retries, Unknown, Promises, Expired, Resumes, HistoryGone, Reads, WatchBatches    int
 	Grants, Terms, GaveUp, Orphaned, Stopped, Fenced, Stale, Broken, Sightings        int
-	Pushed, Received, Acked, Added, Begun, Ended, Opened, Joined, Listed              int
+	Pushed, Received, Acked, Added, Begun, Ended, Passed, Opened, Joined, Listed      int
 	Registered, Resolved, Configured, RolledBack, TakenUp                             int
 }
 
@@ -93,7 +93,7 @@ func (c *Counters) fields() []*int {
 		&c.Flips, &c.Heals, &c.Attaches,
 		&c.Retries, &c.Unknown, &c.Promises, &c.Expired, &c.Resumes, &c.HistoryGone, &c.Reads, &c.WatchBatches,
 		&c.Grants, &c.Terms, &c.GaveUp, &c.Orphaned, &c.Stopped, &c.Fenced, &c.Stale, &c.Broken, &c.Sightings,
-		&c.Pushed, &c.Received, &c.Acked, &c.Added, &c.Begun, &c.Ended, &c.Opened, &c.Joined, &c.Listed,
+		&c.Pushed, &c.Received, &c.Acked, &c.Added, &c.Begun, &c.Ended, &c.Passed, &c.Opened, &c.Joined, &c.Listed,
 		&c.Registered, &c.Resolved, &c.Configured, &c.RolledBack, &c.TakenUp,
 	}
 }

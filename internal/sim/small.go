@@ -21,6 +21,7 @@ const (
 	hits    = "hits"
 	step    = "step"
 	workers = "workers"
+	entry   = "entry"
 	pair    = 2 // members of the double barrier, and counts of a latch
 )
 
@@ -36,7 +37,7 @@ func (c *client) work() {
 			if c.w.quiet || s.ctx.Err() != nil {
 				break
 			}
-			pick(c.w, []func(){s.push, s.push, s.receive, s.receive, s.add, s.pass, s.countDown, s.belong})()
+			pick(c.w, []func(){s.push, s.push, s.receive, s.receive, s.add, s.pass, s.countDown, s.belong, s.gate})()
 			s.sleep(s.w.between(0, 100*time.Millisecond))
 		}
 		s.leave()
@@ -136,6 +137,29 @@ func (s *conn) pass() {
 	if s.waited(d.Leave(s.ctx)) {
 		p.Through = s.seen
 		s.w.count.Ended++
+	}
+}
+
+// gate closes or lifts a barrier, or waits for it.
+func (s *conn) gate() {
+	b := must(barrier.New(s, entry))
+	switch s.w.rng.IntN(3) {
+	case 0:
+		s.waited(b.Close(s.ctx))
+		return
+	case 1:
+		s.waited(b.Lift(s.ctx))
+		return
+	}
+	g := &check.Gate{Client: s.client.id, Session: s.id, Barrier: barrier.Dir + "/" + entry}
+	s.w.history.Small.Gates = append(s.w.history.Small.Gates, g)
+	ctx, cancel := s.willing()
+	defer cancel()
+	err := b.Wait(ctx)
+	g.Over = true
+	if s.waited(err) {
+		s.w.count.Passed++
+		g.Zxid = s.seen
 	}
 }
 
