@@ -13,7 +13,7 @@ func addClient(root *cobra.Command, io stdio) {
 	for _, c := range [...]*cobra.Command{
 		newGet(g), newSet(g), newCreate(g), newRm(g), newStat(g), newLs(g), newTree(g), newWatch(g), newTxn(g),
 		newSession(g), newLease(g), newConfig(g), newServices(g), newStatus(g), newCheck(g), newLimits(g), newBench(g),
-		newLock(g), newLocks(g), newElect(g), newElections(g), newBarrier(g), newBarriers(g), newLatch(g), newCounter(g), newQueue(g), newGroup(g),
+		newLock(g), newLocks(g), newElect(g), newElections(g), newOnce(g), newBarrier(g), newBarriers(g), newLatch(g), newCounter(g), newQueue(g), newGroup(g),
 	} {
 		c.GroupID = "client"
 		root.AddCommand(c)
