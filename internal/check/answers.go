@@ -6,8 +6,10 @@ import (
 	"github.com/coord-kv/coord/op"
 )
 
-// Answers checks that every answer that was decided is the one that the log, decided anew, gives to the same attempt; or,
-// to a repetition that never reached the log because its member knew the answer, the first one given.
+// Answers checks that every answer that was decided is one that the log, decided anew, gives to the same attempt; or, to a
+// repetition that never reached the log because its member knew the answer, the first one given. An attempt stands in the log
+// more than once if its member has sent it again, because a snapshot took the place of the entry that had the answer: then
+// each answer is that of the first, unless nothing keeps it any more, as after the end of the session.
 func Answers(h *History) error {
 	byTag, first := answers(h)
 	for _, c := range h.Calls {
@@ -42,15 +44,13 @@ func idOf(r *op.Request) (onceID, bool) {
 
 // answers decides the log, and returns the decisions by the attempt that asked for them and, of what is done only once,
 // the first that took effect.
-func answers(h *History) (byTag map[op.Tag]*Decision, first map[onceID]*Decision) {
-	byTag, first = map[op.Tag]*Decision{}, map[onceID]*Decision{}
+func answers(h *History) (byTag map[op.Tag][]*Decision, first map[onceID]*Decision) {
+	byTag, first = map[op.Tag][]*Decision{}, map[onceID]*Decision{}
 	for d := range h.Replay(NewNamespace()) {
 		if d.Request.Tag.Call == 0 {
 			continue
 		}
-		if byTag[d.Request.Tag] == nil {
-			byTag[d.Request.Tag] = d
-		}
+		byTag[d.Request.Tag] = append(byTag[d.Request.Tag], d)
 		if id, ok := idOf(d.Request); ok && d.Fresh && first[id] == nil {
 			first[id] = d
 		}
@@ -58,23 +58,27 @@ func answers(h *History) (byTag map[op.Tag]*Decision, first map[onceID]*Decision
 	return byTag, first
 }
 
-func answered(c *Call, a Attempt, byTag map[op.Tag]*Decision, first map[onceID]*Decision) error {
-	d := byTag[a.Tag]
+func answered(c *Call, a Attempt, byTag map[op.Tag][]*Decision, first map[onceID]*Decision) error {
+	decided := byTag[a.Tag]
 	refused := a.Result.Err != nil && a.Result.Err.Outcome == op.Refused
-	if d == nil && !refused {
-		id, _ := idOf(c.Request)
-		d = first[id]
+	if id, _ := idOf(c.Request); len(decided) == 0 && !refused && first[id] != nil {
+		decided = []*Decision{first[id]}
 	}
-	switch {
-	case d == nil && refused:
-		return nil
-	case d == nil:
+	if len(decided) == 0 && !refused {
 		return fmt.Errorf("%v was answered with zxid %d, but is not in the log", c, a.Result.Zxid)
-	case refused && d.Fresh:
-		return fmt.Errorf("%v was refused with %s, but is in the log with zxid %d", c, code(a.Result), d.Result.Zxid)
 	}
-	if diff := differ(a.Result, &d.Result); diff != "" && !refused {
-		return fmt.Errorf("%v was answered with %s, by entry %d of the log", c, diff, d.Entry.Index)
+	var wrong error
+	for _, d := range decided {
+		diff := differ(a.Result, &d.Result)
+		switch {
+		case refused && d.Fresh:
+			return fmt.Errorf("%v was refused with %s, but is in the log with zxid %d", c, code(a.Result), d.Result.Zxid)
+		case refused:
+		case diff == "":
+			return nil
+		case wrong == nil:
+			wrong = fmt.Errorf("%v was answered with %s, by entry %d of the log", c, diff, d.Entry.Index)
+		}
 	}
-	return nil
+	return wrong
 }
