@@ -311,6 +311,7 @@ func (e *engine) attach(l link, t target, w *frame.Welcome, sent time.Time) {
 		return
 	}
 	e.link, e.hello, e.probed, e.pinged, e.leaving, e.held = l, sent, sent, sent, time.Time{}, time.Time{}
+	e.cfg.counters.connections.Add(1)
 	e.failed = t.addr // where not to begin when it breaks
 	proven := sent
 	if e.nonce != 0 {
@@ -743,7 +744,9 @@ func (e *engine) want(n int) {
 
 // do has a call answered.
 func (e *engine) do(ctx context.Context, c *call) answer {
+	began := time.Now()
 	a := e.await(ctx, c)
+	e.cfg.counters.count(c.o.Verb(), a.err, time.Since(began))
 	if err, ok := errors.AsType[*Error](a.err); ok {
 		err.Path = cmp.Or(err.Path, pathOf(c.o))
 	}

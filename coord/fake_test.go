@@ -55,7 +55,7 @@ func newService(seed uint64) *service {
 
 // client returns a Client of the service that doesn't dial.
 func (s *service) client() *Client {
-	cfg := &config{float: s.float, dial: s.dial, log: noLog()}
+	cfg := &config{counters: newCounters(), float: s.float, dial: s.dial, log: noLog()}
 	e, _ := parseEndpoint("fake", false)
 	cfg.finder = &finder{configured: []endpoint{e}, float: s.float}
 	return &Client{tree: tree{newEngine(context.Background(), cfg, nil)}, cfg: cfg}

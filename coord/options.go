@@ -32,6 +32,8 @@ type config struct {
 	finder *finder
 	dial   func(ctx context.Context, t target, alive func()) (link, error)
 	float  func() float64
+
+	counters *counters
 }
 
 // Option sets something of a Client.
@@ -69,7 +71,7 @@ func WithDialer(dial func(ctx context.Context, network, addr string) (net.Conn, 
 
 // newConfig fills in what the options leave open.
 func newConfig(opts []Option) (*config, error) {
-	c := &config{float: randomFloat}
+	c := &config{float: randomFloat, counters: newCounters()}
 	for _, o := range opts {
 		o(c)
 	}
