@@ -98,16 +98,6 @@ func benchError(err error) error {
 	return &exitError{code: exitUnavailable, err: fmt.Errorf("couldn't measure: %w", err), why: coord.Hint(err), next: "coord status"}
 }
 
-func (b *bench) dial(ctx context.Context) (*coord.Client, error) {
-	ctx, cancel := context.WithTimeout(ctx, b.timeout)
-	defer cancel()
-	opts := []coord.Option{coord.WithEndpoints(b.endpoints...)}
-	if b.user != "" {
-		opts = append(opts, coord.WithBasicAuth(b.user, b.password))
-	}
-	return coord.Dial(ctx, opts...)
-}
-
 // cleanUp deletes what the benchmark has made, also when it was interrupted.
 func (b *bench) cleanUp(cl *coord.Client) {
 	ctx, cancel := context.WithTimeout(context.Background(), b.timeout)

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/coord-kv/coord/coord"
 	"github.com/coord-kv/coord/internal/httpapi"
 	"github.com/coord-kv/coord/op"
 )
@@ -137,6 +138,17 @@ func (g *globals) client(c *cobra.Command) (*httpapi.Client, error) {
 		return nil, usageError(c, fmt.Errorf("--endpoints: %w", err))
 	}
 	return cl, nil
+}
+
+// dial returns a Go client of the endpoints.
+func (g *globals) dial(ctx context.Context) (*coord.Client, error) {
+	ctx, cancel := context.WithTimeout(ctx, g.timeout)
+	defer cancel()
+	opts := []coord.Option{coord.WithEndpoints(g.endpoints...)}
+	if g.user != "" {
+		opts = append(opts, coord.WithBasicAuth(g.user, g.password))
+	}
+	return coord.Dial(ctx, opts...)
 }
 
 func (g *globals) trace(a httpapi.Attempt) {

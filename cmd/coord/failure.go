@@ -79,10 +79,6 @@ func failed(err error, what string, args ...any) error {
 		return problem(e, what)
 	}
 	out := &exitError{code: exitOther, err: errors.New(what), why: err.Error(), next: "coord status"}
-	if e, ok := errors.AsType[*op.Error](err); ok { // of the Go client
-		out.code, out.why = codes[e.Code].exit, reason(err)
-		out.next = nextFor(&httpapi.Error{Path: e.Path}, codes[e.Code].next)
-	}
 	if e, ok := errors.AsType[*httpapi.UnreachableError](err); ok {
 		out.code = exitUnavailable
 		if !slices.ContainsFunc(e.Failures, httpapi.Failure.Tried) {

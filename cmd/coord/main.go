@@ -2,8 +2,8 @@
 //
 //	coord dev      a service for development, in one process
 //	coord serve    one member of a cluster
-//	coord get, set, create, rm, ls, tree, stat, watch, txn, session, lease
-//	coord lock, elect   run a program while holding a lock, or leading
+//	coord get, set, create, rm, ls, tree, stat, watch, txn, session, lease, services
+//	coord lock, elect, service register   run a program while holding a lock, leading, or as an instance of a service
 //	coord barrier, barriers, latch, counter, queue, group   wait for others, count, share work, be there
 //	coord config   values of applications, changed live, and programs kept supplied with them
 //	coord status   how a cluster is; coord check says it to monitoring

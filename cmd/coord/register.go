@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -75,8 +76,8 @@ the program was stopped then, by SIGTERM, and after --grace by SIGKILL. Without 
 			} else {
 				err = r.run(ctx)
 			}
-			if e, ok := errors.AsType[*exitError](err); ok && len(r.args) > 0 && !e.child {
-				e.code = exitWrapper
+			if len(r.args) > 0 {
+				err = asWrapper(err)
 			}
 			return err
 		}),
@@ -178,7 +179,7 @@ func (r *registering) run(ctx context.Context) error {
 	}
 	s, err := r.session(ctx)
 	if err != nil {
-		return failed(err, "open a session")
+		return clientFailed(err, "open a session")
 	}
 	if len(r.args) == 0 {
 		err := r.keep(ctx, s)
@@ -269,10 +270,11 @@ func (r *registering) wrap(ctx context.Context, s *coord.Session) error {
 		},
 	})
 	if err != nil {
-		return &exitError{
-			child: true, code: child.StartCode(err), err: fmt.Errorf("couldn't run %s", r.args[0]), why: err.Error(),
-			next: "give a program that exists, behind --",
-		}
+		r.leave(ctx, s, nil)
+		return cannotRun(r.args[0], err)
+	}
+	if ctx.Err() != nil { // before signals were the program's
+		p.Signal(syscall.SIGTERM)
 	}
 	life, stop := context.WithCancel(ctx)
 	defer stop()
@@ -344,7 +346,7 @@ func (r *registering) keep(ctx context.Context, s *coord.Session) error {
 
 // refused explains why the instance couldn't be registered.
 func (r *registering) refused(err error) error {
-	out := failed(err, "register %s", r.name())
+	out := clientFailed(err, "register %s", r.name())
 	if e, ok := errors.AsType[*coord.Error](err); ok && e.Code == op.NodeExists {
 		return &exitError{code: exitConflict, err: out, why: e.Detail, next: "give another --id, or --replace to take this one"}
 	}
@@ -384,15 +386,4 @@ func (r *registering) leave(ctx context.Context, s *coord.Session, reg *discover
 	if err := s.Close(ctx); err != nil && s.Context().Err() == nil {
 		r.a.note("%s stays registered for up to %s: %s", r.name(), r.ttl, reason(err))
 	}
-}
-
-// dial connects the Go client to the endpoints.
-func (a *asking) dial(ctx context.Context) (*coord.Client, error) {
-	ctx, cancel := context.WithTimeout(ctx, a.timeout)
-	defer cancel()
-	opts := []coord.Option{coord.WithEndpoints(a.endpoints...)}
-	if a.user != "" {
-		opts = append(opts, coord.WithBasicAuth(a.user, a.password))
-	}
-	return coord.Dial(ctx, opts...)
 }
