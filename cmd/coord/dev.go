@@ -13,6 +13,9 @@ import (
 	"github.com/coord-kv/coord/internal/peer"
 )
 
+// devPort is where every client looks for a service if nothing tells it where.
+const devPort = 7070
+
 // devOptions are the flags of `coord dev`.
 type devOptions struct {
 	members  int
@@ -51,7 +54,7 @@ data stays, so that the next start goes on where this one ended.`,
 	f.IntVar(&o.members, "members", 1, "how many members, 1 or 3")
 	f.StringVar(&o.dataDir, "data", "coord.data", "directory for the data, made if missing")
 	f.BoolVar(&o.memory, "memory", false, "keep nothing on disk")
-	f.IntVar(&o.port, "port", 7070, "port of the first member")
+	f.IntVar(&o.port, "port", devPort, "port of the first member")
 	f.StringVar(&o.dns, "dns-listen", "", "serve DNS at this address, such as 127.0.0.1:7072, from the first member")
 	f.StringVar(&o.logLevel, "log-level", "warn", "debug, info, warn or error")
 	c.MarkFlagsMutuallyExclusive("data", "memory")
@@ -144,14 +147,23 @@ func (o *devOptions) welcome(io stdio) {
   API      %s
   health   %s/readyz?verbose     metrics %[4]s/metrics
   data     %[5]s
-
+%[6]s
 Try:
   curl -X PUT %[4]s/v1/nodes/app/greeting?parents -d hello
   curl %[4]s/v1/nodes/app/greeting
   curl -N -H 'Accept: text/event-stream' %[4]s/v1/watch/app      (leave it open and write again)
+  coord lock nightly -- sleep 5                                  (and the same in another terminal)
 
 Ctrl-C ends it.
-`, buildVersion(), plural(o.members, "member"), strings.Join(urls, "  "), urls[0], data)
+`, buildVersion(), plural(o.members, "member"), strings.Join(urls, "  "), urls[0], data, o.forCommands(urls))
+}
+
+// forCommands is the line to copy for commands and programs to find the service, if they don't by themselves.
+func (o *devOptions) forCommands(urls []string) string {
+	if len(urls) == 1 && o.port == devPort {
+		return ""
+	}
+	return "\n  export COORD_ENDPOINTS=" + strings.Join(urls, ",") + "\n"
 }
 
 func plural(n int, what string) string {
