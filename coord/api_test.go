@@ -398,3 +398,22 @@ func TestDialFails(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestSync: whoever has the position of a Sync sees what was written before it, at whichever member and level.
+func TestSync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cluster, ctx := coordtest.Start(t, 3, coordtest.InMemory()), t.Context()
+		writer, reader, other := cluster.Client(t), cluster.Client(t), cluster.Client(t)
+		made, err := writer.Create(ctx, "/a", []byte("1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		at, err := reader.Sync(ctx)
+		if err != nil || at < made.Stat.Czxid {
+			t.Fatalf("at %d, %v; the node is of %d", at, err, made.Stat.Czxid)
+		}
+		if n, err := other.Get(ctx, "/a", coord.Eventual(), coord.AtLeast(at)); err != nil || string(n.Data) != "1" {
+			t.Errorf("%v, %v", n, err)
+		}
+	})
+}

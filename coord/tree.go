@@ -31,6 +31,15 @@ func (t tree) Exists(ctx context.Context, path string, opts ...ReadOption) (*Sta
 	return res.Stat, nil
 }
 
+// Sync waits until a member has applied everything that was decided before the call, by anybody anywhere, and returns the
+// position that it has reached. Whoever reads AtLeast that position sees all of it, at any member and at any level: it is what
+// ZooKeeper calls sync, for others as well.
+func (t tree) Sync(ctx context.Context) (Zxid, error) {
+	var info ReadInfo
+	_, err := t.Exists(ctx, op.Root, Linearizable(), Info(&info))
+	return info.Zxid, err
+}
+
 // pageNodes is how many nodes one page of a listing has at most.
 const pageNodes = 1000
 
