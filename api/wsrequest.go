@@ -385,6 +385,9 @@ func (c *wsConn) appendWritten(r *wsRequest) error {
 }
 
 func (c *wsConn) appendRead(r *wsRequest, f *frame.Read) error {
+	if over := c.sessionOver(); over != nil {
+		r.err = over
+	}
 	if r.err != nil {
 		err := unwrap(readError(r.err)).what
 		c.appendReply(r, op.ReadInfo{}, &op.Result{Err: err})

@@ -24,7 +24,8 @@ type wsSession struct {
 	epoch uint64
 
 	ttl     time.Duration
-	leaving bool // the client has said bye
+	leaving bool      // the client has said bye
+	ended   *op.Error // set when the session has ended otherwise
 
 	beating bool      // a sign of life waits for its confirmation
 	began   time.Time // when the last one was given
@@ -176,6 +177,15 @@ func sessionOp(f *frame.Hello) op.Op {
 	return nil
 }
 
+// sessionOver returns the error that the end of the session is; nil while it lives. A state without its nodes, and the
+// events of that, come after its end: who asks before he shows them never shows that a node is gone whose session
+// seems to be alive.
+func (c *wsConn) sessionOver() *op.Error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.session.ended
+}
+
 // sessionChanged is told by the member's loop what becomes of the session.
 func (c *wsConn) sessionChanged(s fsm.SessionChange) {
 	c.mu.Lock()
@@ -186,6 +196,7 @@ func (c *wsConn) sessionChanged(s fsm.SessionChange) {
 	case s.Ended && c.session.leaving:
 	case s.Ended:
 		err := &op.Error{Code: op.SessionExpired, Outcome: op.Decided, Detail: "the session has ended"}
+		c.session.ended = err
 		c.endLocked(sessionEnd(frame.CloseExpired, s.ID, err))
 	case s.Epoch > c.session.epoch:
 		err := op.Errorf(op.Superseded, "the session was resumed on another connection")

@@ -206,7 +206,7 @@ func (w *wsWatch) page(v *fsm.View) (*op.Result, error) {
 // deliver sends what the watch has next, as much as goes into one message.
 func (c *wsConn) deliver(w *wsWatch) error {
 	switch {
-	case w.stream == nil: // ended meanwhile
+	case w.stream == nil, c.sessionOver() != nil: // ended meanwhile
 		return nil
 	case w.state != nil:
 		return c.deliverInitial(w)
@@ -214,6 +214,9 @@ func (c *wsConn) deliver(w *wsWatch) error {
 	events, pos, err := w.stream.Take(takeEvents)
 	if err != nil {
 		return c.endWatch(w, err)
+	}
+	if c.sessionOver() != nil {
+		return nil // which is what the client is told instead
 	}
 	w.pos = pos
 	if len(events) == 0 {

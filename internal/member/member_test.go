@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coord-kv/coord/fsm"
 	"github.com/coord-kv/coord/internal/peer"
 	"github.com/coord-kv/coord/internal/replica"
 	"github.com/coord-kv/coord/internal/storage"
@@ -294,6 +295,46 @@ func TestAlone(t *testing.T) {
 	c.until("it is ready again", func() bool { return x.Status().Ready })
 	if got := x.Status(); got.Zxid != last || got.Boot != s.Boot+1 || got.Member != s.Member {
 		t.Errorf("after a restart it is %+v", got)
+	}
+}
+
+// Who follows a session is told of its end before anybody can see that its nodes are gone: neither by an event nor by
+// reading. Otherwise a client took the end of its session for a node that somebody has deleted.
+func TestEndIsToldFirst(t *testing.T) {
+	c := newCluster(t, 1).start()
+	x := c.nodes[0]
+	for i := range 50 {
+		path := fmt.Sprintf("/e%d", i)
+		id := x.Do(t.Context(), &op.Request{Op: &op.OpenSession{Timeout: time.Minute}}).Session.ID
+		made := x.Do(t.Context(), &op.Request{Session: id, Op: &op.Create{Path: path, Kind: op.Ephemeral}})
+		if made.Err != nil {
+			t.Fatal(made.Err)
+		}
+		events, err := x.Watch(watch.Filter{Path: path}, made.Zxid)
+		must(t, err)
+		told := make(chan string, 1)
+		stop := x.FollowSession(id, func(s fsm.SessionChange) {
+			if !s.Ended {
+				return
+			}
+			var seen string
+			if list, _, err := events.Take(10); len(list) > 0 || err != nil {
+				seen = fmt.Sprintf("%v, %v", list, err)
+			}
+			if v := x.replica.Load().Published().View; v.Read(&op.Exists{Path: path}, nil).Stat == nil {
+				seen += " a state without the node"
+			}
+			told <- seen
+		})
+		gone := x.Do(t.Context(), &op.Request{Op: &op.CloseSession{Session: id, Killed: true}})
+		if gone.Err != nil {
+			t.Fatal(gone.Err)
+		}
+		if seen := <-told; seen != "" {
+			t.Errorf("when the end was told there had been %s", seen)
+		}
+		stop()
+		events.Close()
 	}
 }
 

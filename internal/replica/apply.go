@@ -82,8 +82,15 @@ func (c *Core) applyBatch(e *raftpb.Entry) bool {
 	return true
 }
 
-// announce publishes the events of a batch and answers those who wait for it.
+// announce publishes the events of a batch and answers those who wait for it. Whoever follows a session is told of its
+// end before the events of that are published, and so before a state without its nodes is: who learns from either that
+// a node of the session is gone knows why.
 func (c *Core) announce(batch *op.Batch, done *fsm.Applied, zxid op.Zxid) {
+	for _, s := range done.Sessions {
+		if s.Ended {
+			c.lives.tellEnd(s)
+		}
+	}
 	if len(done.Events) > 0 || zxid > c.history.Current() {
 		if c.cfg.Applied != nil {
 			c.cfg.Applied(zxid)

@@ -34,6 +34,14 @@ func (l *lives) tell(id op.SessionID) {
 	l.changedTo(fsm.SessionChange{ID: id, Epoch: s.Epoch, Timeout: s.Timeout, Lease: s.Lease, Ended: !alive})
 }
 
+// tellEnd tells those who follow a session that it has ended.
+func (l *lives) tellEnd(s fsm.SessionChange) {
+	for _, f := range l.follows[s.ID] {
+		f.Told(s)
+	}
+}
+
+// changedTo tells those who follow a session what it has become, once the state in which it has is published.
 func (l *lives) changedTo(s fsm.SessionChange) {
 	for _, f := range l.follows[s.ID] {
 		l.c.answer(func() { f.Told(s) })

@@ -332,12 +332,13 @@ func (l *lives) leaderChanged() {
 	}
 }
 
-// changed follows what the state machine has done to a session.
+// changed follows what the state machine has done to a session. Those who follow it know its end by then; see tellEnd.
 func (l *lives) changed(s fsm.SessionChange) {
 	if s.Ended {
 		l.ended(s.ID)
+	} else {
+		l.changedTo(s)
 	}
-	l.changedTo(s)
 	switch {
 	case !l.c.leading:
 	case s.Ended:
