@@ -1,7 +1,6 @@
 package api
 
 import (
-	"context"
 	"encoding/base64"
 	"net/http"
 	"slices"
@@ -45,7 +44,7 @@ func (c *call) webSocket() error {
 	}
 	c.replied = true
 	conn := newWSConn(c.s, ws, c.id, c.auth, limit)
-	if !c.s.sockets.enter(conn) {
+	if !c.s.enterSocket(conn) {
 		return ws.Close()
 	}
 	s, leave := c.s, c.s.gate.upgraded()
@@ -123,66 +122,6 @@ func (c *call) upgrade() (*websocket.Conn, error) {
 		return nil, op.Errorf(op.BadRequest, "the handshake broke off: %s", err)
 	}
 	return ws, nil
-}
-
-// sockets are the WebSocket connections that are open. net/http doesn't know of them any more.
-type sockets struct {
-	mu     sync.Mutex
-	open   map[*wsConn]bool
-	closed bool          // no more are let in
-	ending chan struct{} // closed when connections shall end
-	empty  chan struct{} // closed when ending, and none is left
-}
-
-func newSockets() *sockets {
-	return &sockets{open: make(map[*wsConn]bool), ending: make(chan struct{}), empty: make(chan struct{})}
-}
-
-func (s *sockets) enter(c *wsConn) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.closed {
-		s.open[c] = true
-	}
-	return !s.closed
-}
-
-func (s *sockets) leave(c *wsConn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.open, c)
-	if s.closed && len(s.open) == 0 {
-		close(s.empty)
-	}
-}
-
-// end asks all connections to end.
-func (s *sockets) end() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return
-	}
-	s.closed = true
-	close(s.ending)
-	if len(s.open) == 0 {
-		close(s.empty)
-	}
-}
-
-// wait waits for all connections to end, as long as ctx lets, and breaks off those that are left.
-func (s *sockets) wait(ctx context.Context) {
-	select {
-	case <-s.empty:
-		return
-	case <-ctx.Done():
-	}
-	s.mu.Lock()
-	for c := range s.open {
-		c.ws.Close()
-	}
-	s.mu.Unlock()
-	<-s.empty
 }
 
 // What one connection may hold, besides what Limits says.

@@ -15,10 +15,10 @@ import (
 	"github.com/coord-kv/coord/op"
 )
 
-// wsConn is one WebSocket connection. Two goroutines belong to it: the reader, which is the one of net/http, takes requests
-// and hands them to the member; the writer sends everything. Answers come from the member's loop, which only appends them
-// here and wakes the writer. What a client doesn't read is not made: an answer is encoded, and a watch asked for more,
-// when the one before has been sent.
+// wsConn is one WebSocket connection. Two goroutines belong to it: the reader takes requests and hands them to the member;
+// the writer sends everything. One goroutine of the server sweeps over all connections, for what is late or due. Answers
+// come from the member's loop, which only appends them here and wakes the writer. What a client doesn't read is not made:
+// an answer is encoded, and a watch asked for more, when the one before has been sent.
 type wsConn struct {
 	s     *Server
 	ws    *websocket.Conn
@@ -31,21 +31,25 @@ type wsConn struct {
 	seen     atomic.Uint64 // the newest state that the client has been shown
 	read     wsReader
 	write    wsWriter
+	sweep    wsSweep
 
-	mu       sync.Mutex
-	room     sync.Cond // signalled when requests have been answered, or the connection ends
-	pending  map[uint64]*wsRequest
-	done     []*wsRequest // answers not sent yet
-	direct   []frame.Frame
-	count    int   // requests read and not answered
-	held     int64 // bytes of messages that they keep
-	watches  map[uint64]*wsWatch
-	ready    []*wsWatch // that have something to send
-	contests wsContestants
-	pong     *string // what a ping of the protocol itself is to be answered with
-	heardAt  time.Time
-	session  wsSession
-	ending   *wsEnd // set once
+	mu           sync.Mutex
+	room         sync.Cond // signalled when requests have been answered, or the connection ends
+	pending      map[uint64]*wsRequest
+	done         []*wsRequest // answers not sent yet
+	direct       []frame.Frame
+	count        int   // requests read and not answered
+	held         int64 // bytes of messages that they keep
+	watches      map[uint64]*wsWatch
+	ready        []*wsWatch // that have something to send
+	contests     wsContestants
+	pong         *string // what a ping of the protocol itself is to be answered with
+	pingDue      bool
+	bookmarksDue bool // for watches that were quiet
+	heardAt      time.Time
+	limited      bool // reading has a deadline
+	session      wsSession
+	ending       *wsEnd // set once
 }
 
 // wsReader is what belongs to the reader.
@@ -59,14 +63,10 @@ type wsReader struct {
 
 // wsWriter is what belongs to the writer.
 type wsWriter struct {
-	buf        []byte
-	frames     int          // in buf
-	answers    []*wsRequest // taken, and not sent yet
-	events     []op.Zxid    // in buf, those of which is measured how long they took
-	goneAway   bool
-	endBy      time.Time // when requests under way are not waited for any longer; zero: the server goes on
-	pinged     time.Time
-	bookmarked time.Time
+	buf     []byte
+	frames  int          // in buf
+	answers []*wsRequest // taken, and not sent yet
+	events  []op.Zxid    // in buf, those of which is measured how long they took
 }
 
 // wsEnd says how a connection ends.
@@ -197,7 +197,9 @@ func (c *wsConn) runReader() {
 			c.panicked(p)
 		}
 	}()
-	c.ws.SetReadDeadline(time.Now().Add(c.s.limits.BodyTimeout)) // for hello
+	c.mu.Lock()
+	c.limitLocked(c.s.limits.BodyTimeout) // for hello
+	c.mu.Unlock()
 	for {
 		msg, p, err := c.readMessage()
 		if err != nil {
@@ -337,9 +339,20 @@ func (c *wsConn) hear() {
 	now := c.s.now()
 	c.mu.Lock()
 	c.heardAt = now
-	if c.ending == nil && c.read.greeted {
-		c.ws.SetReadDeadline(time.Now().Add(wsSilences * c.session.silence()))
+	if c.limited && c.ending == nil && c.read.greeted {
+		c.limited = false
+		c.ws.SetReadDeadline(time.Time{})
 	}
 	c.mu.Unlock()
 	c.beat()
+}
+
+// limitLocked has reading fail in that time, unless a sign of life comes first. A client that gives one in time never gets
+// there, so that no message of its has to move a deadline.
+func (c *wsConn) limitLocked(in time.Duration) {
+	if c.limited || c.ending != nil {
+		return
+	}
+	c.limited = true
+	c.ws.SetReadDeadline(time.Now().Add(in))
 }

@@ -267,7 +267,7 @@ func (c *wsConn) beaten(err error) {
 		s.waiting = time.Time{}
 	}
 	if err != nil && !errors.Is(err, &op.Error{Code: op.SessionExpired}) {
-		s.pings = append(asked, s.pings...) // tick tries again
+		s.pings = append(asked, s.pings...) // the sweep tries again
 		asked = nil
 	}
 	c.mu.Unlock()
@@ -308,7 +308,7 @@ func pongRequest(p wsPing, ttl time.Duration, err error) *wsRequest {
 	return r
 }
 
-// beatAgain is done once a tick: it gives the sign of life that is due, and ends a connection whose session can't be
+// beatAgain is done once a tick of the sweep: it gives the sign of life that is due, and ends a connection whose session can't be
 // proven alive for half its timeout, so that the client has time to find a member that can.
 func (c *wsConn) beatAgain(now time.Time) {
 	c.mu.Lock()

@@ -203,6 +203,19 @@ func (w *wsWatch) page(v *fsm.View) (*op.Result, error) {
 	return readInitial(v, &w.filter, w.after)
 }
 
+// deliverAll sends what the watches have next, and to those that were quiet where they are if that is due.
+func (c *wsConn) deliverAll(ready []*wsWatch, bookmark bool) error {
+	for _, w := range ready {
+		if err := c.deliver(w); err != nil {
+			return err
+		}
+	}
+	if bookmark {
+		return c.sendBookmarks()
+	}
+	return nil
+}
+
 // deliver sends what the watch has next, as much as goes into one message.
 func (c *wsConn) deliver(w *wsWatch) error {
 	switch {

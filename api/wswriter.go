@@ -40,9 +40,6 @@ func (c *wsConn) panicked(p any) {
 }
 
 func (c *wsConn) writeAll() error {
-	tick := time.NewTicker(c.s.wsTick())
-	defer tick.Stop()
-	draining, ending := c.s.draining, c.s.sockets.ending
 	for {
 		ended, err := c.writeRound()
 		if err != nil || ended {
@@ -50,46 +47,31 @@ func (c *wsConn) writeAll() error {
 		}
 		select {
 		case <-c.wake:
-		case <-tick.C:
-			err = c.tick()
-		case <-draining:
-			draining = nil
-			c.goAway("draining")
-		case <-ending:
-			ending = nil
-			c.write.endBy = c.s.now().Add(c.s.limits.DrainTimeout / 2)
 		case <-c.readDone:
 			return nil
-		}
-		if err != nil {
-			return err
 		}
 	}
 }
 
-// wsTick is how often a connection looks whether something is late.
-func (s *Server) wsTick() time.Duration {
-	return max(min(s.limits.Bookmark, s.limits.RequestTimeout/4, time.Second), 20*time.Millisecond)
-}
-
 // wsWork is what waits to be sent.
 type wsWork struct {
-	direct []frame.Frame
-	done   []*wsRequest
-	ready  []*wsWatch
-	news   []*contest
-	notes  [][]byte
-	pong   *string
-	ending *wsEnd
-	idle   bool // no request is under way
+	direct   []frame.Frame
+	done     []*wsRequest
+	ready    []*wsWatch
+	news     []*contest
+	notes    [][]byte
+	pong     *string
+	ping     bool
+	bookmark bool
+	ending   *wsEnd
 }
 
 func (c *wsConn) takeWork() wsWork {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	w := wsWork{c.direct, c.done, c.ready, c.contests.news, c.contests.notes, c.pong, c.ending, c.count == 0}
+	w := wsWork{c.direct, c.done, c.ready, c.contests.news, c.contests.notes, c.pong, c.pingDue, c.bookmarksDue, c.ending}
 	c.contests.news, c.contests.notes = nil, nil
-	c.direct, c.done, c.ready, c.pong = nil, nil, nil, nil
+	c.direct, c.done, c.ready, c.pong, c.pingDue, c.bookmarksDue = nil, nil, nil, nil, false, false
 	for _, watch := range w.ready {
 		watch.queued = false
 	}
@@ -113,10 +95,8 @@ func (c *wsConn) writeRound() (ended bool, err error) {
 		return false, err
 	}
 	if w.ending == nil {
-		for _, watch := range w.ready {
-			if err := c.deliver(watch); err != nil {
-				return false, err
-			}
+		if err := c.deliverAll(w.ready, w.bookmark); err != nil {
+			return false, err
 		}
 	}
 	if err := c.flush(); err != nil {
@@ -125,20 +105,13 @@ func (c *wsConn) writeRound() (ended bool, err error) {
 	if w.pong != nil {
 		c.ws.WriteControl(websocket.PongMessage, []byte(*w.pong), c.writeDeadline())
 	}
-	if w.ending == nil && w.idle && !c.write.endBy.IsZero() {
-		w.ending = c.goingAway()
+	if w.ping {
+		c.ws.WriteControl(websocket.PingMessage, nil, c.writeDeadline())
 	}
 	if w.ending != nil {
 		return true, c.sayGoodbye(w.ending)
 	}
 	return false, nil
-}
-
-func (c *wsConn) goingAway() *wsEnd {
-	c.end(wsEnd{code: websocket.CloseGoingAway, text: "draining"})
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.ending
 }
 
 // sayGoodbye sends the last frames and closes. The client has a moment to answer: a connection that is closed while
@@ -200,36 +173,6 @@ func (c *wsConn) flush() error {
 	}
 	c.write.events = c.write.events[:0]
 	return nil
-}
-
-// goAway asks the client to go elsewhere.
-func (c *wsConn) goAway(reason string) {
-	if !c.write.goneAway {
-		c.write.goneAway = true
-		c.append(&frame.Goaway{Reason: reason, Endpoints: c.s.endpoints})
-	}
-}
-
-// tick does what is due.
-func (c *wsConn) tick() error {
-	now := c.s.now()
-	c.giveUp(now)
-	c.beatAgain(now)
-	if end := c.write.endBy; !end.IsZero() && now.After(end) {
-		c.end(wsEnd{code: websocket.CloseGoingAway, text: "draining"})
-	}
-	c.mu.Lock()
-	silence, heard := c.session.silence(), c.heardAt
-	c.mu.Unlock()
-	if now.Sub(heard) >= silence && now.Sub(c.write.pinged) >= silence {
-		c.write.pinged = now
-		c.ws.WriteControl(websocket.PingMessage, nil, c.writeDeadline())
-	}
-	if now.Sub(c.write.bookmarked) < c.s.limits.Bookmark {
-		return nil
-	}
-	c.write.bookmarked = now
-	return c.sendBookmarks()
 }
 
 // show notes that the client is shown a state.

@@ -1,0 +1,171 @@
+package api
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/coord-kv/coord/internal/frame"
+)
+
+// sockets are the WebSocket connections that are open. net/http doesn't know of them any more.
+type sockets struct {
+	mu     sync.Mutex
+	open   map[*wsConn]bool
+	none   chan struct{} // closed when the last of those that are open leaves
+	closed bool          // no more are let in
+	ending chan struct{} // closed when connections shall end
+	empty  chan struct{} // closed when ending, and none is left
+}
+
+func newSockets() *sockets {
+	return &sockets{open: make(map[*wsConn]bool), ending: make(chan struct{}), empty: make(chan struct{})}
+}
+
+// enterSocket lets a connection in, unless none is any more. The first one begins the sweep, which ends with the last.
+func (s *Server) enterSocket(c *wsConn) bool {
+	x := s.sockets
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.closed {
+		return false
+	}
+	if len(x.open) == 0 {
+		x.none = make(chan struct{})
+		go s.sweep(x.none)
+	}
+	x.open[c] = true
+	return true
+}
+
+func (s *sockets) leave(c *wsConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, c)
+	if len(s.open) > 0 {
+		return
+	}
+	close(s.none)
+	if s.closed {
+		close(s.empty)
+	}
+}
+
+// all appends the connections that are open.
+func (s *sockets) all(list []*wsConn) []*wsConn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.open {
+		list = append(list, c)
+	}
+	return list
+}
+
+// end asks all connections to end.
+func (s *sockets) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.closed = true
+	close(s.ending)
+	if len(s.open) == 0 {
+		close(s.empty)
+	}
+}
+
+// wait waits for all connections to end, as long as ctx lets, and breaks off those that are left.
+func (s *sockets) wait(ctx context.Context) {
+	select {
+	case <-s.empty:
+		return
+	case <-ctx.Done():
+	}
+	for _, c := range s.all(nil) {
+		c.ws.Close()
+	}
+	<-s.empty
+}
+
+// The sweep: one goroutine looks at all connections once a tick for what is late or due. So a connection that is idle has no
+// timer, and a message moves no deadline.
+
+// wsTick is how often that is.
+func (s *Server) wsTick() time.Duration {
+	return max(min(s.limits.Bookmark, s.limits.RequestTimeout/4, s.limits.DrainTimeout/4, time.Second), 20*time.Millisecond)
+}
+
+func (s *Server) sweep(stop <-chan struct{}) {
+	tick := time.NewTicker(s.wsTick())
+	defer tick.Stop()
+	draining, ending := s.draining, s.sockets.ending
+	for {
+		select {
+		case <-tick.C:
+		case <-draining:
+			draining = nil
+		case <-ending:
+			ending = nil
+		case <-stop:
+			return
+		}
+		now := s.now()
+		for _, c := range s.sockets.all(nil) {
+			c.swept(now, draining == nil, ending == nil)
+		}
+	}
+}
+
+// wsSweep is what belongs to the sweep.
+type wsSweep struct {
+	goneAway   bool
+	endBy      time.Time // when requests under way are not waited for any longer; zero: the server goes on
+	pinged     time.Time
+	bookmarked time.Time
+}
+
+// swept does what is due. It must not block: all connections wait for it.
+func (c *wsConn) swept(now time.Time, draining, ending bool) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.panicked(p)
+		}
+	}()
+	c.giveUp(now)
+	c.beatAgain(now)
+	if c.due(now, draining, ending) {
+		c.signal()
+	}
+}
+
+// due finds out what the writer has to say on the server's own account, and reports whether that is anything.
+func (c *wsConn) due(now time.Time, draining, ending bool) bool {
+	x := &c.sweep
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	something := false
+	if draining && !x.goneAway {
+		x.goneAway, something = true, true
+		c.direct = append(c.direct, &frame.Goaway{Reason: "draining", Endpoints: c.s.endpoints})
+	}
+	if ending && x.endBy.IsZero() {
+		x.endBy = now.Add(c.s.limits.DrainTimeout / 2)
+	}
+	if ending && (c.count == 0 || now.After(x.endBy)) {
+		c.endLocked(wsEnd{code: websocket.CloseGoingAway, text: "draining"})
+		something = true
+	}
+	if silence := c.session.silence(); now.Sub(c.heardAt) >= silence {
+		c.limitLocked((wsSilences - 1) * silence)
+		if now.Sub(x.pinged) >= silence {
+			x.pinged, c.pingDue, something = now, true, true
+		}
+	}
+	if now.Sub(x.bookmarked) >= c.s.limits.Bookmark && len(c.watches) > 0 {
+		x.bookmarked, c.bookmarksDue, something = now, true, true
+	}
+	return something
+}
