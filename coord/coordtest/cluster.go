@@ -284,10 +284,11 @@ func (n *node) start() {
 	if err != nil {
 		n.c.t.Fatalf("coordtest: couldn't start member %d: %v", n.index, err)
 	}
+	ln := n.clients.open() // now: who is told that the member serves must find its port open
 	ctx, cancel := context.WithCancel(context.Background())
 	n.now = &life{m: m, cancel: cancel, dying: make(chan struct{})}
 	n.now.run(n, "member", func() error { return m.Run(ctx) })
-	n.now.run(n, "door", func() error { return door.Serve(ctx, n.clients.open()) })
+	n.now.run(n, "door", func() error { return door.Serve(ctx, ln) })
 }
 
 // run runs a part of the member. An error before it is killed fails the test.
