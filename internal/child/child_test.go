@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -30,7 +31,17 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(p.Wait().Code)
 	}
+	hearAll()
 	os.Exit(m.Run())
+}
+
+// hearAll has signals heard that were ignored when the tests began, as under nohup: here, and in programs started here.
+func hearAll() {
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
+	}
 }
 
 // talking is a shell script that runs, and its standard output line by line.

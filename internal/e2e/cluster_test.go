@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -30,6 +31,9 @@ func TestMain(m *testing.M) {
 	build.Stderr = os.Stderr
 	if err := build.Run(); err != nil {
 		panic(err)
+	}
+	if signal.Ignored(syscall.SIGINT) { // as under nohup; programs started here are to hear it
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGINT)
 	}
 	code := m.Run()
 	os.RemoveAll(dir)
