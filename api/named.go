@@ -9,6 +9,7 @@ import (
 	"github.com/coord-kv/coord/internal/recipe/barrier"
 	"github.com/coord-kv/coord/internal/recipe/counter"
 	"github.com/coord-kv/coord/internal/recipe/group"
+	"github.com/coord-kv/coord/internal/recipe/once"
 	"github.com/coord-kv/coord/internal/recipe/queue"
 	"github.com/coord-kv/coord/op"
 )
@@ -55,6 +56,7 @@ func (c *call) listBarriers() error { return c.listNames("barriers", barrier.Dir
 func (c *call) listLatches() error  { return c.listNames("latches", barrier.LatchesDir) }
 func (c *call) listQueues() error   { return c.listNames("queues", queue.Dir) }
 func (c *call) listGroups() error   { return c.listNames("groups", group.Dir) }
+func (c *call) listOnce() error     { return c.listNames("once", once.Dir) }
 
 type deletable interface {
 	Delete(ctx context.Context) error

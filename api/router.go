@@ -133,5 +133,5 @@ func matchSegments(pattern, rest string) (string, bool, error) {
 func (s *Server) routes() []route {
 	return slices.Concat(s.nodeRoutes(), s.txnRoutes(), s.sessionRoutes(), s.watchRoutes(), s.wsRoutes(), s.clusterRoutes(),
 		s.healthRoutes(), s.profileRoutes(), s.serviceRoutes(), s.configRoutes(), s.lockRoutes(), s.electionRoutes(), s.fenceRoutes(),
-		s.barrierRoutes(), s.latchRoutes(), s.counterRoutes(), s.queueRoutes(), s.groupRoutes())
+		s.barrierRoutes(), s.latchRoutes(), s.counterRoutes(), s.queueRoutes(), s.groupRoutes(), s.onceRoutes())
 }

@@ -102,3 +102,46 @@ func TestItemLease(t *testing.T) {
 	f.until(t, "/v1/sessions", `"sessions":[]`)
 	f.until(t, "/v1/queues/jobs", `"length":0`)
 }
+
+// TestOnceLease: a run that is begun without a session lives by a lease, which ends with it; who has nothing to do leaves
+// nothing behind.
+func TestOnceLease(t *testing.T) {
+	f := newFixture(t)
+	var in struct {
+		Begun                         bool
+		State, Session, Secret, Renew string
+	}
+	begin := func() {
+		t.Helper()
+		in.State = ""
+		json.Unmarshal(f.must("POST", "/v1/once/report?every=23h&ttl=30s", "").body, &in)
+	}
+	finish := func(how string) {
+		t.Helper()
+		f.must("POST", "/v1/once/report/"+how, "", "Coord-Session: "+in.Session, "Coord-Session-Secret: "+in.Secret)
+		f.until(t, "/v1/sessions", `"sessions":[]`)
+	}
+	begin()
+	first := in
+	f.must("PUT", first.Renew, "", "Coord-Session-Secret: "+first.Secret)
+	if begin(); in.Begun || in.State != "running" {
+		t.Errorf("beside a run: %+v", in)
+	}
+	if list := f.must("GET", "/v1/sessions", ""); strings.Count(string(list.body), `"id":`) != 1 {
+		t.Errorf("one run, and %s", list.body)
+	}
+	f.must("DELETE", "/v1/sessions/"+first.Session, "", "Coord-Session-Secret: "+first.Secret)
+	begin()
+	if !in.Begun || in.Session == first.Session {
+		t.Errorf("after the end of a lease: %+v", in)
+	}
+	finish("fail")
+	if begin(); !in.Begun {
+		t.Errorf("after a failure: %+v", in)
+	}
+	finish("end?status=ok")
+	if begin(); in.Begun || in.State != "done" {
+		t.Errorf("after a run: %+v", in)
+	}
+	f.until(t, "/v1/sessions", `"sessions":[]`)
+}

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"strings"
 	"time"
 
 	"github.com/coord-kv/coord/internal/recipe"
@@ -38,6 +39,21 @@ type Record struct {
 	Failed bool    `json:"failed"` // the period doesn't count as done
 	Began  op.Time `json:"began"`
 	Ended  op.Time `json:"-"`
+}
+
+// Begun is a run that was begun.
+type Begun struct {
+	Owner   string
+	Token   op.Zxid
+	Session op.SessionID // that it ends with; 0 of what is known from its period
+	Since   op.Time
+}
+
+// State is what there is at one point; nil stands for what isn't there.
+type State struct {
+	Run    *Begun  // under way
+	Period *Begun  // with which the period began that lasts
+	Last   *Record // the last that was finished
 }
 
 // Taken is the error when it isn't to be run now.
@@ -85,11 +101,11 @@ type Run struct {
 // begun in this period and not finished isn't begun again. The error is a *Taken if it isn't to be run now.
 func (o *Once) Begin(ctx context.Context, owner string, every time.Duration, atMostOnce bool) (*Run, error) {
 	res, err := attempt.Do(ctx, o.conn, func() ([]op.Op, error) {
-		s, err := o.look(ctx)
+		s, err := o.look(ctx, op.ReadOptions{Level: op.Linearizable})
 		if err != nil {
 			return nil, err
 		}
-		if t := s.taken(atMostOnce); t != nil {
+		if t := s.state().Taken(atMostOnce); t != nil {
 			return nil, attempt.Refuse(t)
 		}
 		return o.begin(s, owner, every), nil
@@ -121,7 +137,7 @@ func (o *Once) at(name string) string { return op.Join(o.dir, name) }
 // present one any more: its session has ended, or somebody has removed it.
 func (r *Run) End(ctx context.Context, status string, failed bool) error {
 	if len(status) > MaxStatus {
-		status = status[:MaxStatus]
+		status = strings.ToValidUTF8(status[:MaxStatus], "")
 	}
 	data, err := json.Marshal(Record{Token: r.Token, Owner: r.owner, Status: status, Failed: failed, Began: r.began})
 	if err != nil {
@@ -133,9 +149,36 @@ func (r *Run) End(ctx context.Context, status string, failed bool) error {
 		&op.Create{Path: r.o.at("last"), Data: data, Replace: true},
 	}})
 	if e, ok := errors.AsType[*op.Error](err); ok && (e.Code == op.NoNode || e.Code == op.BadVersion) {
-		return &op.Error{Code: op.NotHolder, Outcome: op.Decided, Path: r.o.dir, Zxid: e.Zxid, Detail: "the run is not the present one any more"}
+		return r.o.notMine(e.Zxid, "the run is not the present one any more")
 	}
 	return err
+}
+
+func (o *Once) notMine(at op.Zxid, why string) error {
+	return &op.Error{Code: op.NotHolder, Outcome: op.Decided, Path: o.dir, Zxid: at, Detail: why}
+}
+
+// Mine returns the run that the session has begun and not finished. With a token it must be that one. The error is
+// not_holder if there is none.
+func (o *Once) Mine(ctx context.Context, token op.Zxid) (*Run, error) {
+	res, err := o.conn.Read(ctx, &op.Get{Path: o.at("run")}, op.ReadOptions{Level: op.Linearizable})
+	if e, ok := errors.AsType[*op.Error](err); ok && e.Code == op.NoNode {
+		return nil, o.notMine(e.Zxid, "nobody runs it")
+	}
+	if err != nil {
+		return nil, err
+	}
+	b := begun(&op.Node{Data: res.Data, Stat: *res.Stat})
+	if b.Session != o.conn.Session() || token != 0 && b.Token != token {
+		return nil, o.notMine(res.Zxid, fmt.Sprintf("it is run by %s, with the token %d", b.Owner, b.Token))
+	}
+	return &Run{o, b.Token, b.Owner, b.Since}, nil
+}
+
+// State reads what there is.
+func (o *Once) State(ctx context.Context, ro op.ReadOptions) (State, error) {
+	s, err := o.look(ctx, ro)
+	return s.state(), err
 }
 
 // Last reads the record of the last run that was finished. The error is no_node if none was.
@@ -163,8 +206,23 @@ func (c *child) same() op.Cond {
 	return op.Cond{Version: c.Stat.Version, Mzxid: c.Stat.Mzxid}
 }
 
-func (o *Once) look(ctx context.Context) (s seen, err error) {
-	res, err := o.conn.Read(ctx, &op.Children{Path: o.dir, WithData: true, WithStat: true}, op.ReadOptions{Level: op.Linearizable})
+func (s seen) state() State {
+	st := State{Last: s.record}
+	if s.run != nil {
+		st.Run = begun(s.run.Node)
+	}
+	if s.period != nil {
+		st.Period = begun(s.period.Node)
+	}
+	return st
+}
+
+func begun(n *op.Node) *Begun {
+	return &Begun{string(n.Data), n.Stat.Czxid, n.Stat.EphemeralOwner, n.Stat.Ctime}
+}
+
+func (o *Once) look(ctx context.Context, ro op.ReadOptions) (s seen, err error) {
+	res, err := o.conn.Read(ctx, &op.Children{Path: o.dir, WithData: true, WithStat: true}, ro)
 	if e, ok := errors.AsType[*op.Error](err); ok && e.Code == op.NoNode {
 		return s, nil
 	}
@@ -196,20 +254,20 @@ func (o *Once) record(n *op.Node) (*Record, error) {
 	return r, nil
 }
 
-// taken returns why nothing is to be begun, nil if something is.
-func (s seen) taken(atMostOnce bool) *Taken {
+// Taken returns why nothing is to be begun, nil if something is.
+func (s State) Taken(atMostOnce bool) *Taken {
 	switch {
-	case s.run != nil:
-		return &Taken{Running: true, Owner: string(s.run.Data), Since: s.run.Stat.Ctime}
-	case s.period == nil:
+	case s.Run != nil:
+		return &Taken{Running: true, Owner: s.Run.Owner, Since: s.Run.Since}
+	case s.Period == nil:
 		return nil
-	case s.record != nil && s.record.Token == s.period.Stat.Czxid:
-		if s.record.Failed {
+	case s.Last != nil && s.Last.Token == s.Period.Token:
+		if s.Last.Failed {
 			return nil
 		}
-		return &Taken{Owner: s.record.Owner, Since: s.record.Began, Last: s.record}
+		return &Taken{Owner: s.Last.Owner, Since: s.Last.Began, Last: s.Last}
 	case atMostOnce:
-		return &Taken{Owner: string(s.period.Data), Since: s.period.Stat.Ctime}
+		return &Taken{Owner: s.Period.Owner, Since: s.Period.Since}
 	}
 	return nil
 }
