@@ -174,6 +174,7 @@ func Checkers() []Checker {
 		{"latches", Latches},
 		{"members", Members},
 		{"groups", Groups},
+		{"periods", Periods},
 		{"configurations", Configurations},
 		{"watch", Watches},
 		{"sessions", Sessions},

@@ -78,6 +78,9 @@ type Small struct {
 	Gates     []*Gate
 	Openings  []Opening
 	Listings  []*Listing
+	Schedules []*Schedule
+	Runs      []*Run
+	Skips     []*Skip
 }
 
 // claimed is one claim in the log.

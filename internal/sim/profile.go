@@ -75,7 +75,7 @@ type Counters struct {
 	Retries, Unknown, Promises, Expired, Resumes, HistoryGone, Reads, WatchBatches    int
 	Grants, Terms, GaveUp, Orphaned, Stopped, Fenced, Stale, Broken, Sightings        int
 	Pushed, Received, Acked, Added, Begun, Ended, Passed, Opened, Joined, Listed      int
-	Registered, Resolved, Configured, RolledBack, TakenUp                             int
+	Registered, Resolved, Configured, RolledBack, TakenUp, Ran, Skipped               int
 }
 
 // Add adds another run's.
@@ -94,7 +94,7 @@ func (c *Counters) fields() []*int {
 		&c.Retries, &c.Unknown, &c.Promises, &c.Expired, &c.Resumes, &c.HistoryGone, &c.Reads, &c.WatchBatches,
 		&c.Grants, &c.Terms, &c.GaveUp, &c.Orphaned, &c.Stopped, &c.Fenced, &c.Stale, &c.Broken, &c.Sightings,
 		&c.Pushed, &c.Received, &c.Acked, &c.Added, &c.Begun, &c.Ended, &c.Passed, &c.Opened, &c.Joined, &c.Listed,
-		&c.Registered, &c.Resolved, &c.Configured, &c.RolledBack, &c.TakenUp,
+		&c.Registered, &c.Resolved, &c.Configured, &c.RolledBack, &c.TakenUp, &c.Ran, &c.Skipped,
 	}
 }
 

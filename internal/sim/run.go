@@ -91,6 +91,7 @@ func (w *world) populate() {
 	}
 	for id := range w.profile.Workers {
 		w.spawn(func(t *task) { w.newClient(t, 700+id).work() })
+		w.spawn(func(t *task) { w.newClient(t, 750+id).keepSchedules() })
 	}
 	if w.profile.Workers > 0 {
 		w.spawn(func(t *task) { w.newClient(t, 800).attend() })

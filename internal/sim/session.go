@@ -35,6 +35,7 @@ type conn struct {
 	turns []*check.Turn
 
 	receipts []*check.Receipt
+	runs     []*check.Run
 }
 
 var _ recipe.Conn = (*conn)(nil)
@@ -113,6 +114,9 @@ func (s *conn) lose(why error) {
 		t.Lost = lost
 	}
 	for _, r := range s.receipts {
+		r.Lost = lost
+	}
+	for _, r := range s.runs {
 		r.Lost = lost
 	}
 	s.end(why)

@@ -37,7 +37,7 @@ type world struct {
 // newWorld returns a world without members.
 func newWorld(p Profile, out io.Writer) *world {
 	w := &world{
-		profile: p, rng: rand.New(rand.NewPCG(p.Seed, 0x636f6f7264)), history: &check.History{},
+		profile: p, rng: rand.New(rand.NewPCG(p.Seed, 0x636f6f7264)), history: &check.History{Small: check.Small{Schedules: schedules}},
 		wrong: map[fsm.Digest]bool{},
 		trace: trace{out: out, sum: fnv.New64a()},
 	}
