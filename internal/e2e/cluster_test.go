@@ -40,6 +40,9 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// slowest is how long something may take on a machine that does much else. Nothing that works waits for it.
+const slowest = 2 * time.Minute
+
 // cluster is so many members as processes, on ports of their own.
 type cluster struct {
 	t       *testing.T
@@ -124,7 +127,7 @@ func tail(s string, n int) string { return s[max(0, len(s)-n):] }
 
 func (c *cluster) waitReady(p *process) {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(c.t.Context(), slowest)
 	defer cancel()
 	for {
 		if code, _, _ := p.do(ctx, "GET", "/readyz", "", nil); code == 200 {
@@ -161,7 +164,7 @@ func (p *process) do(ctx context.Context, method, path, body string, header map[
 
 // leader returns the member that leads, as any live one says.
 func (c *cluster) leader() *process {
-	ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(c.t.Context(), slowest)
 	defer cancel()
 	for ctx.Err() == nil {
 		for _, p := range c.members {

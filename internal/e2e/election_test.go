@@ -53,7 +53,7 @@ func run(t *testing.T, env []string, name string, args ...string) *program {
 // says waits for a line that has all of words, and returns it.
 func (p *program) says(words ...string) string {
 	p.t.Helper()
-	late := time.After(time.Minute)
+	late := time.After(slowest)
 	for {
 		select {
 		case line, ok := <-p.lines:
@@ -104,7 +104,7 @@ func TestElectionExample(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	start := func(name string) *program {
-		return run(t, env, example, "-name", name, "-ttl", "5s", "-every", "500ms")
+		return run(t, env, example, "-name", name, "-ttl", "10s", "-every", "500ms")
 	}
 	a := start("a")
 	a.says("a: leads")

@@ -104,7 +104,7 @@ func (w *workload) watch() {
 	// A last write marks how far everybody's view is compared: requests that were cut off may still take effect after it.
 	p := w.c.members[0]
 	w.c.waitReady(p)
-	ctx, cancel := context.WithTimeout(w.c.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(w.c.t.Context(), slowest)
 	defer cancel()
 	code, text, header := p.do(ctx, "PUT", "/v1/nodes/w/end", "", nil)
 	if code != 201 {

@@ -46,7 +46,7 @@ func (s session) header() map[string]string {
 
 func openSession(c *cluster, p *process) (s session) {
 	c.t.Helper()
-	code, text, _ := p.do(c.t.Context(), "POST", "/v1/sessions", `{"ttl":"4s"}`, nil)
+	code, text, _ := p.do(c.t.Context(), "POST", "/v1/sessions", `{"ttl":"10s"}`, nil)
 	if err := json.Unmarshal([]byte(text), &s); code != 201 || err != nil {
 		c.t.Fatalf("couldn't open a session: %d %s", code, text)
 	}
@@ -145,7 +145,7 @@ func TestRefusedDirectories(t *testing.T) {
 }
 
 func serveAlone(t *testing.T, name, dir string) (string, int) {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), slowest)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, "serve", "--name", name, "--data-dir", dir, "--listen", freeAddr(t))
 	out, _ := cmd.CombinedOutput()

@@ -165,7 +165,7 @@ while :; do sleep 0.05; done`)
 func TestLockSuspendedStopsChild(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t, 1)
-	r := c.command("lock", "nightly", "--ttl", "4s", "--timeout", "1s", "--", "sh", "-c", "trap 'echo told; exit 0' TERM; "+holding)
+	r := c.command("lock", "nightly", "--ttl", "10s", "--timeout", "1s", "--", "sh", "-c", "trap 'echo told; exit 0' TERM; "+holding)
 	r.line()
 	c.members[0].cmd.Process.Signal(syscall.SIGSTOP)
 	defer c.members[0].cmd.Process.Signal(syscall.SIGCONT)
