@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -397,6 +399,50 @@ func TestDialFails(t *testing.T) {
 	if !errors.Is(err, coord.ErrTimeout) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
+}
+
+// TestAnotherCluster: where the cluster is replaced by another one, at the same addresses, watches end, and what is asked
+// from then on is of the new one. A position of the old one would be waited for in vain.
+func TestAnotherCluster(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		old, fresh := coordtest.Start(t, 1, coordtest.InMemory()), coordtest.Start(t, 1, coordtest.InMemory())
+		if old.Endpoints()[0] != fresh.Endpoints()[0] {
+			t.Fatal("they have different addresses: the test shows nothing")
+		}
+		var replaced atomic.Bool
+		dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if replaced.Load() {
+				return fresh.Dialer()(ctx, network, addr)
+			}
+			return old.Dialer()(ctx, network, addr)
+		}
+		c := old.Client(t, coord.WithDialer(dial))
+		for range 100 {
+			if _, err := c.Create(t.Context(), "/a", []byte("old"), coord.OrSet()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ended := make(chan error, 1)
+		go func() {
+			for _, err := range c.Watch(t.Context(), "/a") {
+				if err != nil {
+					ended <- err
+				}
+			}
+		}()
+		synctest.Wait()
+		replaced.Store(true)
+		old.Kill(0)
+		if err := <-ended; !errors.Is(err, coord.ErrClusterChanged) {
+			t.Errorf("the watch ended with %v", err)
+		}
+		if _, err := c.Get(t.Context(), "/a"); !errors.Is(err, coord.ErrNoNode) {
+			t.Errorf("read in the new cluster: %v", err)
+		}
+		if _, err := c.Create(t.Context(), "/a", []byte("new")); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestSync: whoever has the position of a Sync sees what was written before it, at whichever member and level.

@@ -48,7 +48,8 @@ type engine struct {
 	failures int           // in a row, without an answer in between
 	trouble  error         // the last one
 	failed   string        // address that failed last
-	seen     op.Zxid       // the newest position that an answer has shown
+	cluster  uint64        // that was last connected to
+	seen     op.Zxid       // the newest position that an answer of it has shown
 
 	// Of a session.
 	session op.SessionID
@@ -318,6 +319,7 @@ func (e *engine) attach(l link, t target, w *frame.Welcome, sent time.Time) {
 		proven = e.nonced // the attachment may have been decided long before it was answered
 	}
 	e.nonce = 0
+	e.knowCluster(w)
 	e.seen = max(e.seen, w.Zxid)
 	e.p.attached(w)
 	if e.open != nil {
@@ -330,6 +332,19 @@ func (e *engine) attach(l link, t target, w *frame.Welcome, sent time.Time) {
 		close(e.joined)
 	}
 	e.cfg.log.Debug("connected", "endpoint", t.endpoint.String(), "member", w.Member, "session", w.Session)
+}
+
+// knowCluster ends what waits for answers of another cluster than the one that is there now, at the same endpoints: its
+// positions and its answers mean nothing here, and waiting for a position of it would last for ever.
+func (e *engine) knowCluster(w *frame.Welcome) {
+	before := e.cluster
+	e.cluster = w.Cluster
+	if before == 0 || before == w.Cluster {
+		return
+	}
+	e.cfg.log.Warn("another cluster is there than before", "cluster", w.Cluster, "before", before)
+	e.seen = 0
+	e.p.end(&Error{Code: op.ClusterChanged, Detail: "at these endpoints there is another cluster than before"})
 }
 
 // serve uses a connection until it breaks.

@@ -68,8 +68,8 @@ func interrupt(path string, unknown bool, why, trouble error) error {
 	if unknown {
 		e.Code, e.Outcome, e.Detail = op.OutcomeUnknown, Unknown, fmt.Sprintf("no answer before it ended: %v", why)
 	}
-	if lost := (*Error)(nil); errors.As(why, &lost) && lost.Code == op.SessionExpired {
-		e.Code = op.SessionExpired
+	if lost := (*Error)(nil); errors.As(why, &lost) && (lost.Code == op.SessionExpired || lost.Code == op.ClusterChanged) {
+		e.Code = lost.Code
 	}
 	if trouble != nil && trouble != why {
 		e.Detail += fmt.Sprintf(" (%v)", trouble)
@@ -104,7 +104,7 @@ var hints = map[op.Code]string{
 	op.SessionExpired:      "Open a new session and create its ephemeral nodes again.",
 	op.Superseded:          "Stop acting in this session: another connection has taken it over.",
 	op.HistoryGone:         "Watch anew with WithInitial, which begins with the state as it is.",
-	op.ClusterChanged:      "Forget what was read before the cluster was restored, and read it anew.",
+	op.ClusterChanged:      "Forget what was read before the cluster was restored or replaced, and read it anew.",
 	op.FutureZxid:          "Check that the position comes from this cluster.",
 	op.InvalidACL:          "Give each entry a scheme, an id of that scheme, and at least one permission.",
 	op.KeyMismatch:         "Use a new idempotency key for each request.",

@@ -360,7 +360,7 @@ func sortedIDs[T any](m map[uint64]T) []uint64 {
 	return ids
 }
 
-// end answers everything: the client or its session has ended.
+// end answers everything: the client or its session has ended, or the cluster is another one.
 func (p *pipeline) end(why error) {
 	all := slices.Concat(p.ordered, p.free)
 	for _, id := range sortedIDs(p.calls) {
@@ -377,7 +377,9 @@ func (p *pipeline) end(why error) {
 	for _, s := range p.waiting {
 		s.fail(why)
 	}
+	last := p.lastID
 	*p = *newPipeline(p.session)
+	p.lastID = last
 }
 
 // cloneResult returns a copy of what aliases the message.
