@@ -136,36 +136,34 @@ func (c *wsConn) swept(now time.Time, draining, ending bool) {
 	}()
 	c.giveUp(now)
 	c.beatAgain(now)
-	if c.due(now, draining, ending) {
-		c.signal()
-	}
+	c.sayDue(now, draining, ending)
 }
 
-// due finds out what the writer has to say on the server's own account, and reports whether that is anything.
-func (c *wsConn) due(now time.Time, draining, ending bool) bool {
+// sayDue has the writer say what is due on the server's own account.
+func (c *wsConn) sayDue(now time.Time, draining, ending bool) {
 	x := &c.sweep
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	something := false
 	if draining && !x.goneAway {
-		x.goneAway, something = true, true
+		x.goneAway = true
 		c.direct = append(c.direct, &frame.Goaway{Reason: "draining", Endpoints: c.s.endpoints})
+		c.signal()
 	}
 	if ending && x.endBy.IsZero() {
 		x.endBy = now.Add(c.s.limits.DrainTimeout / 2)
 	}
 	if ending && (c.count == 0 || now.After(x.endBy)) {
 		c.endLocked(wsEnd{code: websocket.CloseGoingAway, text: "draining"})
-		something = true
 	}
 	if silence := c.session.silence(); now.Sub(c.heardAt) >= silence {
 		c.limitLocked((wsSilences - 1) * silence)
 		if now.Sub(x.pinged) >= silence {
-			x.pinged, c.pingDue, something = now, true, true
+			x.pinged, c.pingDue = now, true
+			c.signal()
 		}
 	}
 	if now.Sub(x.bookmarked) >= c.s.limits.Bookmark && len(c.watches) > 0 {
-		x.bookmarked, c.bookmarksDue, something = now, true, true
+		x.bookmarked, c.bookmarksDue = now, true
+		c.signal()
 	}
-	return something
 }

@@ -15,26 +15,29 @@ import (
 	"github.com/coord-kv/coord/op"
 )
 
-// wsConn is one WebSocket connection. Two goroutines belong to it: the reader takes requests and hands them to the member;
-// the writer sends everything. One goroutine of the server sweeps over all connections, for what is late or due. Answers
-// come from the member's loop, which only appends them here and wakes the writer. What a client doesn't read is not made:
-// an answer is encoded, and a watch asked for more, when the one before has been sent.
+// wsConn is one WebSocket connection. Its reader is a goroutine that takes requests and hands them to the member. Its writer
+// sends everything; it is started when there is something to send, and ends when there is nothing more, so that a
+// connection that is quiet has none. One goroutine of the server sweeps over all connections, for what is late or due.
+//
+// Answers come from the member's loop, which only appends them here and wakes the writer. What a client doesn't read is
+// not made: an answer is encoded, and a watch asked for more, when the one before has been sent.
 type wsConn struct {
 	s     *Server
 	ws    *websocket.Conn
 	codec wsCodec
 	id    string // in the log
 
-	limit    int64         // bytes of one message
-	wake     chan struct{} // has room for one
-	readDone chan struct{} // closed when the reader has ended
-	seen     atomic.Uint64 // the newest state that the client has been shown
-	read     wsReader
-	write    wsWriter
-	sweep    wsSweep
+	limit int64         // bytes of one message
+	seen  atomic.Uint64 // the newest state that the client has been shown
+	read  wsReader
+	write wsWriter
+	sweep wsSweep
 
 	mu           sync.Mutex
-	room         sync.Cond // signalled when requests have been answered, or the connection ends
+	room         sync.Cond // signalled when requests have been answered, or the connection or its writer ends
+	writing      bool      // the writer runs
+	woken        bool      // it has to look once more before it ends
+	written      bool      // it is not started again
 	pending      map[uint64]*wsRequest
 	done         []*wsRequest // answers not sent yet
 	direct       []frame.Frame
@@ -112,8 +115,8 @@ func (m *wsMessage) release() {
 
 func newWSConn(s *Server, ws *websocket.Conn, id string, auth []op.Identity, requestBytes int64) *wsConn {
 	c := &wsConn{
-		s: s, ws: ws, id: id, wake: make(chan struct{}, 1), readDone: make(chan struct{}), pending: make(map[uint64]*wsRequest),
-		watches: make(map[uint64]*wsWatch), heardAt: s.now(), read: wsReader{auth: auth, stop: func() {}},
+		s: s, ws: ws, id: id, pending: make(map[uint64]*wsRequest), watches: make(map[uint64]*wsWatch), heardAt: s.now(),
+		read: wsReader{auth: auth, stop: func() {}},
 	}
 	c.room.L = &c.mu
 	c.contests.open = make(map[*contest]bool)
@@ -125,8 +128,8 @@ func newWSConn(s *Server, ws *websocket.Conn, id string, auth []op.Identity, req
 		c.hear()
 		c.mu.Lock()
 		c.pong = &data // the last one is enough, says RFC 6455
-		c.mu.Unlock()
 		c.signal()
+		c.mu.Unlock()
 		return nil
 	})
 	ws.SetPongHandler(func(string) error { c.hear(); return nil })
@@ -136,16 +139,9 @@ func newWSConn(s *Server, ws *websocket.Conn, id string, auth []op.Identity, req
 
 // serve reads until the connection ends, and waits for the writer.
 func (c *wsConn) serve() {
-	written := make(chan struct{})
-	go func() {
-		defer close(written)
-		c.runWriter()
-	}()
 	c.runReader()
 	c.stopWaiting()
-	close(c.readDone)
-	c.ws.NetConn().SetWriteDeadline(time.Now().Add(wsGoodbye)) // nobody is left to read much
-	<-written
+	c.endWriting()
 	c.ws.Close()
 	c.read.stop()
 	c.hangUp()
@@ -153,11 +149,26 @@ func (c *wsConn) serve() {
 	c.dropWatches() // those that came after the writer had ended
 }
 
+// signal says that there is something for the writer. Whoever puts something where takeWork finds it calls this before mu is
+// unlocked.
 func (c *wsConn) signal() {
-	select {
-	case c.wake <- struct{}{}:
-	default:
+	c.woken = true
+	if !c.writing && !c.written {
+		c.writing = true
+		go c.runWriter()
 	}
+}
+
+// endWriting waits for the writer, whose last words are those of the end that the reader came to, and lets none start any
+// more. Nobody is left to read much.
+func (c *wsConn) endWriting() {
+	c.ws.NetConn().SetWriteDeadline(time.Now().Add(wsGoodbye))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.writing {
+		c.room.Wait()
+	}
+	c.written = true
 }
 
 // end makes the writer send what is ready, then the last frames, and close the connection. The first call counts.
@@ -165,15 +176,15 @@ func (c *wsConn) end(e wsEnd) {
 	c.mu.Lock()
 	c.endLocked(e)
 	c.mu.Unlock()
-	c.signal()
 }
 
-// endLocked is end for those who hold mu, and signal later.
+// endLocked is end for those who hold mu.
 func (c *wsConn) endLocked(e wsEnd) {
 	if c.ending == nil {
 		c.ending = &e
 	}
 	c.room.Broadcast()
+	c.signal()
 }
 
 // fail ends the connection for a reason that is told.

@@ -249,7 +249,6 @@ func (c *wsConn) contend(ctx context.Context, x *contestConn, k *contest) {
 // from here on.
 func (c *wsConn) answerContest(k *contest, form any, held holdable, err error) bool {
 	c.mu.Lock()
-	defer c.signal()
 	defer c.mu.Unlock()
 	k.over()
 	if !c.contests.open[k] {
@@ -291,9 +290,9 @@ func (c *wsConn) moved(k *contest, ahead int) {
 	if !k.queued && c.contests.open[k] {
 		k.queued = true
 		c.contests.news = append(c.contests.news, k)
+		c.signal()
 	}
 	c.mu.Unlock()
-	c.signal()
 }
 
 // loseContest tells that something is not held any more, unless the client has given it back.
@@ -301,13 +300,13 @@ func (c *wsConn) loseContest(k *contest, why string) {
 	c.mu.Lock()
 	c.loseLocked(k, why)
 	c.mu.Unlock()
-	c.signal()
 }
 
 func (c *wsConn) loseLocked(k *contest, why string) {
 	if c.contests.open[k] {
 		delete(c.contests.open, k)
 		c.contests.notes = append(c.contests.notes, appendLost(nil, k, why))
+		c.signal()
 	}
 }
 

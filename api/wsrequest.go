@@ -92,7 +92,6 @@ func (c *wsConn) begin(m *wsMessage, f any) *wsRequest {
 		err := op.Errorf(op.BadRequest, "the id %d belongs to another request or watch, or to none: take a number above 0 "+
 			"that isn't in use", id)
 		c.endLocked(failure(frame.CloseProtocol, err))
-		c.signal()
 		return nil
 	}
 	c.pending[id] = r
@@ -125,30 +124,31 @@ func (c *wsConn) refuse(id uint64, name string, err error) {
 		c.room.Wait()
 	}
 	c.count++
-	c.done = append(c.done, r)
+	c.answerLocked(r)
 	c.mu.Unlock()
-	c.signal()
 }
 
 // finish hands a request to the writer. The member's loop calls it, so it doesn't wait.
 func (c *wsConn) finish(r *wsRequest) {
 	c.mu.Lock()
-	mine := c.finishLocked(r)
+	c.finishLocked(r)
 	c.mu.Unlock()
-	if mine {
-		c.signal()
-	}
 }
 
-// finishLocked is finish for those who hold mu, and signal later if it returns true.
-func (c *wsConn) finishLocked(r *wsRequest) bool {
+// finishLocked is finish for those who hold mu.
+func (c *wsConn) finishLocked(r *wsRequest) {
 	id := requestID(r.frame)
 	if c.pending[id] != r { // it was given up
-		return false
+		return
 	}
 	delete(c.pending, id)
+	c.answerLocked(r)
+}
+
+// answerLocked has the writer answer a request that isn't pending any more.
+func (c *wsConn) answerLocked(r *wsRequest) {
 	c.done = append(c.done, r)
-	return true
+	c.signal()
 }
 
 func (c *wsConn) finishWith(r *wsRequest, err error) {
@@ -179,11 +179,8 @@ func (c *wsConn) giveUp(now time.Time) {
 		g := r.withoutAnswer()
 		g.err = c.tooLate(g, r.abandon())
 		c.mu.Lock()
-		c.done = append(c.done, g)
+		c.answerLocked(g)
 		c.mu.Unlock()
-	}
-	if len(late) > 0 {
-		c.signal()
 	}
 }
 

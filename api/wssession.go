@@ -65,8 +65,8 @@ func (c *wsConn) hello(f *frame.Hello) bool {
 	c.show(w.Zxid)
 	c.mu.Lock()
 	c.direct = append(c.direct, w)
-	c.mu.Unlock()
 	c.signal()
+	c.mu.Unlock()
 	if c.session.id != 0 {
 		c.read.stop = c.s.backend.FollowSession(c.session.id, c.sessionChanged)
 	}
@@ -206,7 +206,6 @@ func (c *wsConn) sessionChanged(s fsm.SessionChange) {
 		c.session.ttl = s.Timeout
 	}
 	c.mu.Unlock()
-	c.signal()
 }
 
 func sessionEnd(code int, id op.SessionID, err *op.Error) wsEnd {
@@ -227,13 +226,12 @@ func (c *wsConn) ping(id uint64) bool {
 		c.endLocked(failure(frame.CloseProtocol, op.Errorf(op.BadRequest, "a ping must have an id above 0")))
 	case c.session.id == 0:
 		c.count++
-		c.done = append(c.done, pongRequest(p, 0, nil))
+		c.answerLocked(pongRequest(p, 0, nil))
 	default:
 		c.count++
 		c.session.pings = append(c.session.pings, p)
 	}
 	c.mu.Unlock()
-	c.signal()
 	c.beat()
 	return !ended
 }
@@ -293,10 +291,9 @@ func (c *wsConn) confirm(asked []wsPing) {
 		}
 		c.mu.Lock()
 		for _, p := range asked {
-			c.done = append(c.done, pongRequest(p, ttl, err))
+			c.answerLocked(pongRequest(p, ttl, err))
 		}
 		c.mu.Unlock()
-		c.signal()
 	})
 }
 

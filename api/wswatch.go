@@ -102,7 +102,7 @@ func (c *wsConn) unwatch(r *wsRequest, id uint64) {
 		r.err = op.Errorf(op.BadRequest, "there is no watch %d on this connection", id)
 	case begun != nil:
 		delete(c.pending, id)
-		c.done = append(c.done, begun.withoutAnswer())
+		c.answerLocked(begun.withoutAnswer())
 		if begun.abandon != nil {
 			abandon = begun.abandon
 		}
@@ -193,9 +193,9 @@ func (c *wsConn) again(w *wsWatch) {
 	if !w.queued {
 		w.queued = true
 		c.ready = append(c.ready, w)
+		c.signal()
 	}
 	c.mu.Unlock()
-	c.signal()
 }
 
 // page reads the next part of the state that the watch begins with.

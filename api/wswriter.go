@@ -13,15 +13,30 @@ import (
 	"github.com/coord-kv/coord/op"
 )
 
+// runWriter sends what there is to send.
 func (c *wsConn) runWriter() {
 	defer func() {
-		c.dropWatches()
 		if p := recover(); p != nil {
 			c.panicked(p)
 			c.ws.Close()
+			c.lastWritten()
 		}
 	}()
-	err := c.writeAll()
+	for {
+		w, more := c.takeWork()
+		if !more {
+			return
+		}
+		if last, err := c.writeRound(w); last || err != nil {
+			c.writeFailed(err)
+			c.lastWritten()
+			return
+		}
+	}
+}
+
+// writeFailed notes why nothing can be written any more; nil if the connection has been ended.
+func (c *wsConn) writeFailed(err error) {
 	switch {
 	case isTimeout(err):
 		c.s.metrics.slowConsumers.Inc()
@@ -31,26 +46,27 @@ func (c *wsConn) runWriter() {
 	if err != nil {
 		c.ws.Close() // which the reader notices
 	}
+}
+
+// lastWritten is the end of the writer for good.
+func (c *wsConn) lastWritten() {
+	c.dropWatches()
 	c.end(wsEnd{code: websocket.CloseAbnormalClosure}) // nobody waits for room any more
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.written = true
+	c.restLocked()
+}
+
+// restLocked is the end of the writer for now.
+func (c *wsConn) restLocked() {
+	c.writing = false
+	c.room.Broadcast()
 }
 
 func (c *wsConn) panicked(p any) {
 	c.s.log.Error("panic in a connection", "connection", c.id, "panic", p, "stack", string(debug.Stack()))
 	c.end(wsEnd{code: websocket.CloseInternalServerErr, text: "internal"})
-}
-
-func (c *wsConn) writeAll() error {
-	for {
-		ended, err := c.writeRound()
-		if err != nil || ended {
-			return err
-		}
-		select {
-		case <-c.wake:
-		case <-c.readDone:
-			return nil
-		}
-	}
 }
 
 // wsWork is what waits to be sent.
@@ -66,21 +82,27 @@ type wsWork struct {
 	ending   *wsEnd
 }
 
-func (c *wsConn) takeWork() wsWork {
+// takeWork takes what waits. If nothing was said since it did last, the writer is over: whoever says something later starts
+// another one.
+func (c *wsConn) takeWork() (work wsWork, more bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !c.woken {
+		c.restLocked()
+		return wsWork{}, false
+	}
+	c.woken = false
 	w := wsWork{c.direct, c.done, c.ready, c.contests.news, c.contests.notes, c.pong, c.pingDue, c.bookmarksDue, c.ending}
 	c.contests.news, c.contests.notes = nil, nil
 	c.direct, c.done, c.ready, c.pong, c.pingDue, c.bookmarksDue = nil, nil, nil, nil, false, false
 	for _, watch := range w.ready {
 		watch.queued = false
 	}
-	return w
+	return w, true
 }
 
-// writeRound sends what waits. It reports whether the connection has been closed.
-func (c *wsConn) writeRound() (ended bool, err error) {
-	w := c.takeWork()
+// writeRound sends what waits. It reports whether that was the last.
+func (c *wsConn) writeRound(w wsWork) (last bool, err error) {
 	for _, f := range w.direct {
 		c.append(f)
 	}
@@ -129,7 +151,6 @@ func (c *wsConn) sayGoodbye(e *wsEnd) error {
 	}
 	c.ws.SetReadDeadline(time.Now().Add(wsGoodbye))
 	c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(e.code, e.text), c.writeDeadline())
-	<-c.readDone
 	return nil
 }
 
