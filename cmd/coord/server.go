@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,6 +44,7 @@ type memberSpec struct {
 // run serves until ctx ends, then stops from the outside in: doors refuse new work, leadership goes to another member,
 // what is under way is finished, and the members stop.
 func (s *server) run(ctx context.Context) error {
+	s.limitConns()
 	var running []*running
 	for _, spec := range s.members {
 		r, err := s.open(spec)
@@ -68,6 +70,18 @@ func (s *server) run(ctx context.Context) error {
 		s.ready()
 	}
 	return explain(g.Wait())
+}
+
+// limitConns takes no more connections than leave files for the members themselves.
+func (s *server) limitConns() {
+	l, def := &s.cfg.Limits, api.DefaultLimits()
+	may, perIP := cmp.Or(l.Conns, def.Conns), cmp.Or(l.ConnsPerIP, def.ConnsPerIP)
+	conns, why := maxConns(may, len(s.members), openFiles())
+	if why == "" {
+		return
+	}
+	s.log.Warn(why)
+	l.Conns, l.ConnsPerIP = conns, max(1, perIP*conns/may) // one address gets the same share of them
 }
 
 // serveDoors serves clients until ctx ends, or a member fails, which ends life.

@@ -54,6 +54,7 @@ type process struct {
 	name, dir   string
 	http, peers string
 	list        string
+	files       int // that it may open, 0 for as many as this test
 	log         *bytes.Buffer
 	cmd         *exec.Cmd
 }
@@ -61,11 +62,9 @@ type process struct {
 func startCluster(t *testing.T, n int) *cluster {
 	c := &cluster{t: t}
 	var list []string
-	for i := range n {
-		p := &process{name: fmt.Sprintf("n%d", i+1), http: freeAddr(t), peers: freeAddr(t), log: new(bytes.Buffer)}
-		p.dir = filepath.Join(t.TempDir(), p.name)
+	for range n {
+		p := c.add(t)
 		list = append(list, p.name+"="+p.peers)
-		c.members = append(c.members, p)
 	}
 	for _, p := range c.members {
 		p.list = strings.Join(list, ",")
@@ -76,6 +75,14 @@ func startCluster(t *testing.T, n int) *cluster {
 		c.waitReady(p)
 	}
 	return c
+}
+
+// add makes a member, which is not started yet, and is alone unless it gets a list.
+func (c *cluster) add(t *testing.T) *process {
+	p := &process{name: fmt.Sprintf("n%d", len(c.members)+1), http: freeAddr(t), peers: freeAddr(t), log: new(bytes.Buffer)}
+	p.dir, p.list = filepath.Join(t.TempDir(), p.name), p.name+"="+p.peers
+	c.members = append(c.members, p)
+	return p
 }
 
 // freeAddr returns a loopback address that nobody listens on. Its port is below those that the kernel gives to outgoing
@@ -93,8 +100,12 @@ func freeAddr(t *testing.T) string {
 }
 
 func (c *cluster) start(p *process) {
-	p.cmd = exec.Command(binary, "serve", "--name", p.name, "--data-dir", p.dir, "--listen", p.http,
-		"--peer-listen", p.peers, "--cluster", p.list, "--log-level", "info")
+	args := []string{binary, "serve", "--name", p.name, "--data-dir", p.dir, "--listen", p.http,
+		"--peer-listen", p.peers, "--cluster", p.list, "--log-level", "info"}
+	if p.files > 0 {
+		args = append([]string{"sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$@"`, p.files), "sh"}, args...)
+	}
+	p.cmd = exec.Command(args[0], args[1:]...)
 	p.cmd.Stderr = p.log
 	if err := p.cmd.Start(); err != nil {
 		c.t.Fatal(err)
