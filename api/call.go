@@ -143,13 +143,20 @@ func (c *call) finish(err error) op.Code {
 // admit refuses what is not meant for this server or is too much for it.
 func (c *call) admit() error {
 	if !c.s.hosts.allows(c.r) {
-		return statusError(http.StatusMisdirectedRequest, op.Denied,
-			"this server is not %.256q; if it should be, add the name to its allowed hosts", hostOnly(c.r.Host))
+		return withHint(http.StatusMisdirectedRequest, op.Denied,
+			"Ask at localhost or at the address that the server listens on, or start it with --allow-host and that name.",
+			"this server doesn't go by the name %.256q", hostOnly(c.r.Host))
 	}
 	if err := c.s.origins.Check(c.r); err != nil {
-		return op.Errorf(op.Denied, "a page of another origin may not change anything here: %s", err)
+		return foreignOrigin("change anything", err)
 	}
 	return nil
+}
+
+// foreignOrigin is the error of what a page of another origin may not do.
+func foreignOrigin(what string, err error) error {
+	return withHint(0, op.Denied, "If its pages should be able to, start the member with --allow-origin and that origin.",
+		"a page of another origin may not %s here: %s", what, err)
 }
 
 // find finds the route. OPTIONS asks for what there is to do.
@@ -186,11 +193,12 @@ func (c *call) readBody() error {
 // bodyLimit returns how long the body may be, and an error if it can't be read at all.
 func (c *call) bodyLimit() (int64, error) {
 	if enc := c.r.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
-		return 0, statusError(http.StatusUnsupportedMediaType, op.BadRequest, "the body is encoded as %.64q; send it as it is", enc)
+		return 0, withHint(http.StatusUnsupportedMediaType, op.BadRequest, "Send the body as it is, without Content-Encoding.",
+			"the body is encoded as %.64q", enc)
 	}
 	if strings.HasPrefix(c.r.Header.Get("Content-Type"), "multipart/") {
-		return 0, statusError(http.StatusUnsupportedMediaType, op.BadRequest,
-			"the body is multipart; send the bytes alone, with curl --data-binary instead of -F")
+		return 0, withHint(http.StatusUnsupportedMediaType, op.BadRequest,
+			"Send the bytes alone, with curl --data-binary instead of -F.", "the body is multipart")
 	}
 	limit := c.s.stateLimits(c.r.Context()).RequestBytes
 	switch c.route.body {
@@ -240,7 +248,8 @@ func (c *call) bodyError(err error) error {
 		return c.overloaded("the bodies of other requests take up all the room")
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return statusError(http.StatusRequestTimeout, op.Timeout, "the body did not come in time")
+		return withHint(http.StatusRequestTimeout, op.Timeout, "Send it again, all of it within that time, or have --body-timeout raised.",
+			"the body did not come within %s", c.s.limits.BodyTimeout)
 	}
 	return op.Errorf(op.BadRequest, "the body could not be read: %s", err)
 }

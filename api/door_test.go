@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math/big"
@@ -150,6 +151,14 @@ func TestBadInput(t *testing.T) {
 		"too many headers":         get + host + strings.Repeat("X: y\r\n", 10_000) + "\r\n",
 		"no host":                  get + "\r\n",
 		"two hosts":                get + host + host + "\r\n",
+		"empty host":               get + "Host:\r\n\r\n",
+		"host in the target":       "PUT http://evil.example.com/v1/nodes/a HTTP/1.1\r\n" + host + "Content-Length: 1\r\n\r\nx",
+		"method too long":          strings.Repeat("M", 100_000) + " /v1/nodes/ HTTP/1.1\r\n" + host + "\r\n",
+		"session in a trailer": "PUT /v1/nodes/a?ephemeral HTTP/1.1\r\n" + host +
+			"Transfer-Encoding: chunked\r\nTrailer: Coord-Session\r\n\r\n1\r\nx\r\n0\r\nCoord-Session: s-1\r\n\r\n",
+		"key too long":             put + host + "Idempotency-Key: " + strings.Repeat("k", 1000) + "\r\nContent-Length: 1\r\n\r\nx",
+		"poll without an end":      "GET /v1/watch/?wait=9e99h HTTP/1.1\r\n" + host + "\r\n",
+		"level given twice":        get + host + "Coord-Consistency: linearizable\r\nCoord-Consistency: eventual\r\n\r\n",
 		"bad host":                 get + "Host: a b\r\n\r\n",
 		"two lengths":              put + host + "Content-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
 		"length and chunks":        put + host + "Content-Length: 9\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
@@ -266,6 +275,29 @@ func TestBadAnswersAreProblems(t *testing.T) {
 		r := f.exchange(test.request)
 		if r.StatusCode != test.status || r.code() != test.code {
 			t.Errorf("%.60q: %s %s, want %d %s", test.request, r.Status, r.code(), test.status, test.code)
+		}
+	}
+}
+
+// TestWhatToDoNext: where a code alone would give advice that is beside the point, the hint is about what happened.
+func TestWhatToDoNext(t *testing.T) {
+	f := newFixture(t, func(c *Config) { c.Limits.BodyTimeout = 50 * time.Millisecond })
+	for request, want := range map[string]string{
+		"GET /v1/nodes/\nHost: evil.example.com":           "--allow-host",
+		"PUT /v1/nodes/a\nOrigin: http://evil.example.com": "--allow-origin",
+		"PUT /v1/nodes/a\nContent-Encoding: gzip\n\nx":     "without Content-Encoding",
+		"PUT /v1/nodes/a\nContent-Type: multipart/x\n\nx":  "--data-binary",
+		"PUT /v1/nodes/a\nContent-Length: 9\n\nx":          "--body-timeout",
+		"GET /debug/pprof/\nX-Forwarded-For: 10.1.2.3":     "on that machine",
+		"GET /v1/nonsense":   "/openapi.json",
+		"GET /v1/nodes/?a;b": "%3B",
+		"GET /v1/locks/..":   "a lock",
+		"DELETE /v1/nodes/":  "what detail says",
+	} {
+		r := f.exchange(request)
+		var p problem
+		if err := json.Unmarshal(r.body, &p); err != nil || !strings.Contains(p.Hint, want) {
+			t.Errorf("%.60q: %s, hint %q", request, r.Status, p.Hint)
 		}
 	}
 }

@@ -197,7 +197,10 @@ func (o *object) text(name string) string {
 		return ""
 	}
 	s, ok := jsonString(raw)
-	if !ok {
+	switch {
+	case !ok && raw[0] == '"':
+		o.fault(name, "has half of a surrogate pair, which is no character")
+	case !ok:
 		o.fault(name, "must be a string")
 	}
 	return s

@@ -42,7 +42,7 @@ func pathSegment(seg string) (string, error) {
 		return "", op.Errorf(op.BadPath, "the path has %s, which is not a percent-encoding", err.(url.EscapeError))
 	}
 	if strings.Contains(name, "/") {
-		return "", op.Errorf(op.BadPath, "the path has %%2F: a name can't contain a slash")
+		return "", op.Errorf(op.BadPath, "a name can't contain a slash, which %%2F stands for")
 	}
 	return name, nil
 }

@@ -27,7 +27,8 @@ var meanings = map[op.Code]meaning{
 	op.BadRequest: {400, -8, false, "The request is not valid",
 		"Correct what field_errors or detail names; /openapi.json has every parameter."},
 	op.BadPath: {400, -8, false, "The path is not valid",
-		"Use /v1/nodes/ and the names joined by single slashes, percent-encoded, without a slash at the end."},
+		"Correct what detail says: a path is /v1/nodes/ and names joined by single slashes, percent-encoded, without a slash at " +
+			"the end; what has a name, such as a lock, has one without slashes."},
 	op.UnknownField: {400, -8, false, "The request has a field that does not exist here",
 		"Remove or correct the fields that field_errors names; /openapi.json has those that exist."},
 	op.FutureZxid: {400, 0, false, "The zxid is ahead of everything that this cluster has decided",
@@ -123,6 +124,7 @@ type httpError struct {
 	fields []fieldError
 	allow  string // methods, with status 405
 	at     string // which operation of a transaction failed, such as "ops[2]"
+	hint   string // instead of the code's own, if not empty
 }
 
 func (e *httpError) Error() string { return e.what.Error() }
@@ -137,6 +139,11 @@ type fieldError struct {
 // statusError is an error of HTTP itself, for which the code's own status is too coarse.
 func statusError(status int, code op.Code, format string, args ...any) error {
 	return &httpError{what: op.Errorf(code, format, args...), status: status}
+}
+
+// withHint is statusError with something else to do next than what the code says. A status of 0 is the code's own.
+func withHint(status int, code op.Code, hint, format string, args ...any) error {
+	return &httpError{what: op.Errorf(code, format, args...), status: status, hint: hint}
 }
 
 // problem is the body of every error answer: RFC 9457 with coord's members.
@@ -206,7 +213,7 @@ func newProblem(err error, keyed bool) *problem {
 		Code: e.Code.String(), Outcome: e.Outcome.String(), ZKCode: m.zk,
 		Retryable: m.retry || e.Code == op.OutcomeUnknown && keyed,
 		Path:      e.Path, Zxid: e.Zxid, Oldest: e.Oldest, Limit: e.Limit, Have: e.Have,
-		Operation: h.at, FieldErrors: h.fields, Hint: m.hintFor(e.Path),
+		Operation: h.at, FieldErrors: h.fields, Hint: cmp.Or(h.hint, m.hintFor(e.Path)),
 	}
 	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
 		p.RetryAfter = 1

@@ -28,7 +28,8 @@ func (c *call) mayProfile() error {
 	if err == nil && ip.IsLoopback() && !passedOn || slices.Contains(c.auth, op.Identity{Scheme: "super"}) {
 		return nil
 	}
-	return op.Errorf(op.Denied, "profiles are for callers on the member's own machine, and for the super user")
+	return withHint(0, op.Denied, "Ask on that machine, or with the name and password that --super has.",
+		"profiles are for callers on the member's own machine, and for the super user")
 }
 
 func (c *call) listProfiles() error {

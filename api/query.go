@@ -25,7 +25,8 @@ func parseQuery(raw string) (query, error) {
 	}
 	values, err := url.ParseQuery(raw)
 	if err != nil {
-		return q, op.Errorf(op.BadRequest, "the query is not well formed: %s (a semicolon is written %%3B)", err)
+		return q, withHint(0, op.BadRequest, "Percent-encode what is not a letter or a digit; a semicolon is %3B.",
+			"the query is not well formed: %s", err)
 	}
 	q.values = values
 	return q, nil

@@ -75,7 +75,7 @@ func (r router) find(method, path string) (*route, string, error) {
 		}
 	}
 	if len(allowed) == 0 {
-		return nil, "", statusError(http.StatusNotFound, op.Unsupported, "there is no resource here; see /openapi.json")
+		return nil, "", withHint(http.StatusNotFound, op.Unsupported, "See /openapi.json for all that there is.", "there is no such resource")
 	}
 	return nil, "", methodError(method, allowed)
 }

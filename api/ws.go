@@ -68,7 +68,7 @@ func (c *call) checkUpgrade() error {
 	asPost := *c.r
 	asPost.Method = http.MethodPost // a connection may change something, whatever its handshake is called
 	if err := c.s.origins.Check(&asPost); err != nil {
-		return op.Errorf(op.Denied, "a page of another origin may not connect here: %s", err)
+		return foreignOrigin("connect", err)
 	}
 	offered := slices.DeleteFunc(websocket.Subprotocols(c.r), func(p string) bool { return strings.HasPrefix(p, wsBearer) })
 	if len(offered) > 0 && !slices.Contains(offered, wsJSON) && !slices.Contains(offered, frame.Subprotocol) {
