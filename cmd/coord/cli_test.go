@@ -475,8 +475,8 @@ func TestMan(t *testing.T) {
 	}
 }
 
-// TestReports shows what status says of clusters in trouble. Each line is one endpoint: "dead", or what the member
-// there answers.
+// TestReports shows what status says of clusters in trouble. Each line is one endpoint: "dead" with the port that nobody
+// listens at, or what the member there answers.
 func TestReports(t *testing.T) {
 	datadriven.RunTest(t, "testdata/reports.txt", func(t *testing.T, d *datadriven.TestData) string {
 		args := []string{d.Cmd, "--timeout", "60s"}
@@ -494,7 +494,7 @@ func TestReports(t *testing.T) {
 // it sees up, and leader=, ready=, cluster=, disk= and quorum= say the rest.
 func standIn(t *testing.T, words []string) string {
 	if words[0] == "dead" {
-		return "http://127.0.0.1:1"
+		return "http://127.0.0.1:" + strings.Join(append(words[1:], "1"), "")[:1]
 	}
 	v := map[string]string{
 		"leader": "n1", "up": "n1,n2,n3", "ready": "true", "cluster": "1", "disk": "false", "quorum": "yes",

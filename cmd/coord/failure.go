@@ -21,7 +21,7 @@ type advice struct {
 // codes is the one table from error codes to exit codes. A test holds that it has every code.
 var codes = map[op.Code]advice{
 	op.BadRequest:           {exitUsage, "correct what is named above"},
-	op.BadPath:              {exitUsage, "write the path as /name/name, without a slash at the end"},
+	op.BadPath:              {exitUsage, "write a path as /name/name, without a slash at the end, and the name of a lock, queue or service without any"},
 	op.UnknownField:         {exitUsage, "correct what is named above; docs/api.md has the fields that exist"},
 	op.FutureZxid:           {exitUsage, "use a zxid that this cluster has answered; is it another cluster?"},
 	op.InvalidACL:           {exitUsage, "write each entry as scheme:id:permissions, such as world:anyone:r"},

@@ -37,10 +37,11 @@ type report struct {
 	Cluster string   `json:"cluster,omitempty"`
 	Leader  string   `json:"leader,omitempty"`
 	Members []view   `json:"members"`
-	Voters  int      `json:"voters"`  // 0 if nobody could say
-	Up      int      `json:"up"`      // of them
-	Needed  int      `json:"needed"`  // for a quorum
-	Meaning []string `json:"meaning"` // what is wrong and what it means, the worst first
+	Silent  []silent `json:"silent,omitempty"` // endpoints that don't answer, of which nobody knows whose they are
+	Voters  int      `json:"voters"`           // 0 if nobody could say
+	Up      int      `json:"up"`               // of them
+	Needed  int      `json:"needed"`           // for a quorum
+	Meaning []string `json:"meaning"`          // what is wrong and what it means, the worst first
 	Next    string   `json:"next,omitempty"`
 }
 
@@ -57,6 +58,12 @@ type view struct {
 	Version  string `json:"version,omitempty"`
 	Learner  bool   `json:"learner,omitempty"`
 	readOnly bool
+}
+
+// silent is an endpoint that doesn't answer while others do. It may be that of any member that none of the others is.
+type silent struct {
+	Endpoint string `json:"endpoint"`
+	Reason   string `json:"reason"`
 }
 
 // examine asks every endpoint once, all at the same time, and makes a report. Members without an endpoint are known
@@ -128,7 +135,7 @@ func (r *report) collect(answers []answer) {
 	seen := map[string]*httpapi.Member{}
 	for _, a := range answers {
 		if a.err != nil {
-			r.Members = append(r.Members, view{Endpoint: a.endpoint, State: "does not answer: " + shortReason(a.err)})
+			r.Members = append(r.Members, view{Endpoint: a.endpoint, State: silentState + shortReason(a.err)})
 			continue
 		}
 		c := a.cluster
@@ -158,35 +165,48 @@ func merged(seen map[string]*httpapi.Member, m *httpapi.Member, byLeader bool) {
 }
 
 // addUnseen adds what members say of others: their lag, and those that have no endpoint here. If one endpoint doesn't
-// answer and one member is left, these two belong together.
+// answer and one member is left, these two belong together. With more of either, members and endpoints are told apart, so
+// that no member is listed twice.
 func (r *report) addUnseen(seen map[string]*httpapi.Member) {
-	silent := []*view{}
-	for i := range r.Members {
-		v := &r.Members[i]
-		if m, ok := seen[v.Name]; ok && v.Up {
+	if len(seen) == 0 {
+		return // nobody answers, so that all there is to list is endpoints
+	}
+	members, mute := r.Members[:0:0], r.Members[:0:0]
+	for _, v := range r.Members {
+		if !v.Up {
+			mute = append(mute, v)
+			continue
+		}
+		if m, ok := seen[v.Name]; ok {
 			v.Lag, v.Learner = m.Lag, m.Learner
 			delete(seen, v.Name)
-		} else if !v.Up {
-			silent = append(silent, v)
 		}
+		members = append(members, v)
 	}
 	for _, m := range seen {
-		v := view{Name: m.Name, Up: m.Up, Ready: m.Up, Lag: m.Lag, Learner: m.Learner, State: "down, as others see it"}
-		if m.Up {
+		v := view{State: "down, as others see it"}
+		switch {
+		case len(mute) == 1 && len(seen) == 1:
+			v, mute = mute[0], nil
+		case m.Up:
 			v.State = "up, as others see it"
 		}
-		if len(silent) == 1 && len(seen) == 1 {
-			silent[0].is(m)
-			return
-		}
-		r.Members = append(r.Members, v)
+		v.is(m)
+		members = append(members, v)
 	}
+	for _, v := range mute {
+		r.Silent = append(r.Silent, silent{v.Endpoint, strings.TrimPrefix(v.State, silentState)})
+	}
+	r.Members = members
 }
+
+// silentState begins the state of an endpoint that doesn't answer.
+const silentState = "does not answer: "
 
 // is takes in which member it is that doesn't answer. It may still take part: it hangs, or can't be reached from here.
 func (v *view) is(m *httpapi.Member) {
 	v.Name, v.Learner, v.Lag, v.Up, v.Ready = m.Name, m.Learner, m.Lag, m.Up, m.Up
-	if m.Up {
+	if m.Up && v.Endpoint != "" {
 		v.State += ", but is up as others see it"
 	}
 }
@@ -245,6 +265,10 @@ func (r *report) judge(answers []answer, probed error) {
 	default:
 		r.withQuorum()
 	}
+	for _, s := range r.Silent {
+		r.say("nothing answers at %s: %s", s.Endpoint, s.Reason)
+		r.Next = cmp.Or(r.Next, "if "+s.Endpoint+" is no member of this cluster any more, leave it out of --endpoints")
+	}
 }
 
 func differ(answers []answer) bool {
@@ -286,11 +310,11 @@ func (r *report) withQuorum() {
 		r.say("%d of %s answer; %s", r.Up, plural(r.Voters, "member"), r.margin())
 		r.Next = "start " + r.down() + " again"
 	}
+	if len(r.Silent) > 0 {
+		r.Status = degraded
+	}
 	for _, v := range r.Members {
 		switch {
-		case v.Name == "" && !v.Up:
-			r.Status = degraded
-			r.say("nothing answers at %s", v.Endpoint)
 		case v.Up && (!v.Ready || v.readOnly || v.Endpoint != "" && v.State != "ok"):
 			r.Status = degraded
 			r.say("%s: %s", v.Name, v.State)
