@@ -102,6 +102,10 @@ func New(cfg Config) (*Client, error) {
 // Endpoints returns the base URLs, each once.
 func (c *Client) Endpoints() []string { return slices.Clone(c.endpoints) }
 
+// defaultPort is where a member listens for clients, as the Go client has it too.
+const defaultPort = "7070"
+
+// parseEndpoint reads "host", "host:port" or "http[s]://host[:port]".
 func parseEndpoint(s string) (string, error) {
 	s = strings.TrimSpace(s)
 	text := s
@@ -119,7 +123,11 @@ func parseEndpoint(s string) (string, error) {
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "":
 		return "", fmt.Errorf("endpoint %q has more than a scheme, a host and a port", s)
 	}
-	return u.Scheme + "://" + u.Host, nil
+	port := cmp.Or(u.Port(), defaultPort)
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return "", fmt.Errorf("endpoint %q has a port that is not 1 to 65535", s)
+	}
+	return u.Scheme + "://" + net.JoinHostPort(u.Hostname(), port), nil
 }
 
 // Request is one request, whichever endpoint it goes to.

@@ -201,13 +201,13 @@ func TestNotCoord(t *testing.T) {
 
 // TestEndpoints: what may stand for an endpoint.
 func TestEndpoints(t *testing.T) {
-	c, err := New(Config{Endpoints: []string{"localhost:7070", "http://localhost:7070/", "https://h", "http://[::1]:7070"}})
-	want := []string{"http://localhost:7070", "https://h", "http://[::1]:7070"}
+	c, err := New(Config{Endpoints: []string{"localhost:7070", "http://localhost:7070/", "localhost", "https://h", "https://h:7070", "http://[::1]:7070"}})
+	want := []string{"http://localhost:7070", "https://h:7070", "http://[::1]:7070"}
 	if err != nil || !slices.Equal(c.Endpoints(), want) {
 		t.Errorf("got %v, %v", c.Endpoints(), err)
 	}
 	for _, bad := range []string{
-		"", " ", "ftp://h", "http://", "http://u:p@h", "http://h/v1", "http://h?x", "http://:7070", "\x7f",
+		"", " ", "ftp://h", "http://", "http://u:p@h", "http://h/v1", "http://h?x", "http://:7070", "http://h:0", "http://h:65536", "h:99999", "\x7f",
 	} {
 		if _, err := New(Config{Endpoints: []string{bad}}); err == nil {
 			t.Errorf("%q was taken", bad)
@@ -229,7 +229,7 @@ func TestHungEndpoint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, err := New(Config{Endpoints: []string{"http://hung", "http://good"}, Transport: network(
 			func(r *http.Request) (*http.Response, error) {
-				if r.URL.Host == "hung" {
+				if r.URL.Host == "hung:7070" {
 					<-r.Context().Done()
 					return nil, r.Context().Err()
 				}
@@ -290,7 +290,7 @@ func TestNobodyThere(t *testing.T) {
 		defer cancel()
 		start := time.Now()
 		_, err = c.Set(ctx, "/x", nil, Create{}, Write{})
-		if want := "http://a: connection refused; http://b: connection refused"; err == nil || err.Error() != want {
+		if want := "http://a:7070: connection refused; http://b:7070: connection refused"; err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)
 		}
 		if took := time.Since(start); took > 2*time.Second {
