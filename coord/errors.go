@@ -90,8 +90,9 @@ func Hint(err error) string {
 }
 
 var hints = map[op.Code]string{
-	op.BadRequest:          "Correct the arguments of the call.",
-	op.BadPath:             "Write paths like /app/name: absolute, no empty, \".\" or \"..\" names, no slash at the end.",
+	op.BadRequest: "Correct the arguments of the call.",
+	op.BadPath: "Write paths like /app/name: absolute, no empty, \".\" or \"..\" names, no slash at the end; the name of a lock " +
+		"or another recipe is one such name, without slashes.",
 	op.Unauthenticated:     "Check the credentials that WithBasicAuth or WithToken gives.",
 	op.Denied:              "Ask whoever administers the node for the permission, or connect as somebody who has it.",
 	op.NoNode:              "Create the node first; Parents creates missing parents.",

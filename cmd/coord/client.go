@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"github.com/coord-kv/coord/coord"
 	"github.com/coord-kv/coord/internal/httpapi"
@@ -264,7 +265,29 @@ func (a *asking) data(args []string) ([]byte, error) {
 
 // stdin reads standard input, but no more than what the server would take.
 func (a *asking) stdin(limit int64) ([]byte, error) {
+	if closedInput(a.io.in) {
+		return nil, &exitError{
+			code: exitUsage, err: errors.New("standard input is closed, so there is no value to read"),
+			why: `"-" reads the value from standard input`, next: `give it a file or a pipe; an empty value is "" in place of "-"`,
+		}
+	}
 	return a.readInput("standard input", a.io.in, limit)
+}
+
+// closedInput reports whether standard input was closed when the command was started. Go opens the null device, for reading
+// and writing, in place of a standard stream that is not there, and no empty value must come of that.
+func closedInput(r io.Reader) bool {
+	f, ok := r.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	null, err2 := os.Stat(os.DevNull)
+	if err != nil || err2 != nil || !os.SameFile(info, null) {
+		return false
+	}
+	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
+	return err == nil && flags&unix.O_ACCMODE == unix.O_RDWR
 }
 
 func (a *asking) readInput(name string, r io.Reader, limit int64) ([]byte, error) {

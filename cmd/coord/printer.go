@@ -44,7 +44,8 @@ func isTerminal(stream any) bool {
 // flush reports what could not be written: a full disk must not look like success.
 func (p *printer) flush() error {
 	if err := p.Flush(); err != nil {
-		return &exitError{code: exitOther, err: fmt.Errorf("couldn't write to standard output"), why: err.Error()}
+		return &exitError{code: exitOther, err: fmt.Errorf("couldn't write to standard output"), why: err.Error(),
+			next: "make room where it goes to; whatever the command was to change is changed"}
 	}
 	return nil
 }

@@ -124,6 +124,9 @@ func (r *registering) prepare(service string) error {
 		c.Interval = r.interval
 		r.opts = append(r.opts, discovery.WithChecks(c))
 	}
+	if err := checkTTL("ttl", r.ttl); err != nil {
+		return err
+	}
 	if r.interval < time.Second/100 {
 		return errors.New("--check-interval is at least 10ms")
 	}
@@ -255,10 +258,14 @@ func (r *registering) session(ctx context.Context) (*coord.Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.a.timeout)
 	defer cancel()
 	s, err := r.client.Session(ctx, coord.TTL(r.ttl), coord.Name("service "+r.name()), coord.Identity(r.identity, r.secret))
-	if err == nil {
-		r.secret = s.Secret()
+	if err != nil {
+		return nil, err
 	}
-	return s, err
+	if r.secret == nil { // the first one; those after it live as long
+		r.a.noteTTL(r.ttl, s.TTL())
+	}
+	r.secret = s.Secret()
+	return s, nil
 }
 
 // wrap runs the program, registered.

@@ -70,6 +70,9 @@ func (w *wrapFlags) check(c *cobra.Command) error {
 			return usageError(c, fmt.Errorf("--%s %s: it is 0 or more", name, d))
 		}
 	}
+	if err := checkTTL("ttl", w.ttl); err != nil {
+		return usageError(c, err)
+	}
 	if w.notGot < 0 || w.notGot > 255 {
 		return usageError(c, fmt.Errorf("--conflict-exit-code %d: it is 0 to 255", w.notGot))
 	}
@@ -78,6 +81,24 @@ func (w *wrapFlags) check(c *cobra.Command) error {
 		w.name = host + ":" + strconv.Itoa(os.Getpid())
 	}
 	return nil
+}
+
+// checkTTL refuses what no session can have. What is less or more than a cluster grants is for the cluster to say.
+func checkTTL(flag string, ttl time.Duration) error {
+	if ttl < time.Millisecond || ttl%time.Millisecond != 0 {
+		return fmt.Errorf("--%s %s: it is at least 1ms, in whole milliseconds", flag, ttl)
+	}
+	return nil
+}
+
+// noteTTL says so if a session lives for another time than was asked for.
+func (a *asking) noteTTL(asked, granted time.Duration) {
+	switch {
+	case granted > asked:
+		a.note("--ttl %s is less than this cluster grants: it is %s", asked, granted)
+	case granted < asked:
+		a.note("--ttl %s is more than this cluster grants: it is %s", asked, granted)
+	}
 }
 
 // wrapper completes a command that runs a program: what goes wrong before that, or around it, has exit code 125.
@@ -170,6 +191,7 @@ func (w *wrapFlags) session(ctx context.Context, a *asking) (s *coord.Session, c
 	case err != nil:
 		return nil, nil, notReached(err, "open a session")
 	}
+	a.noteTTL(w.ttl, s.TTL())
 	return s, func() {
 		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.timeout)
 		defer cancel()
