@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -19,9 +21,36 @@ func addClient(root *cobra.Command, io stdio) {
 		root.AddCommand(c)
 	}
 	root.AddCommand(newContext(g), newDocs(io))
+	for _, c := range root.Commands() {
+		c.SuggestFor = elsewhere[c.Name()]
+	}
 	root.TraverseChildren = true
 	g.addTo(root)
 	parent(root)
+}
+
+// meant returns the commands that somebody may have meant who has written word.
+func meant(c *cobra.Command, word string) []string {
+	for _, sub := range c.Commands() {
+		if slices.Contains(sub.SuggestFor, word) {
+			return []string{sub.Name()}
+		}
+	}
+	return c.SuggestionsFor(word)
+}
+
+// elsewhere are words by which other services' commands do what the command of that name does.
+var elsewhere = map[string][]string{
+	"set":      {"put", "write", "update"},
+	"rm":       {"del", "delete", "remove", "deleteall"},
+	"get":      {"read", "cat"},
+	"ls":       {"list", "children"},
+	"create":   {"mk", "mkdir", "touch", "add"},
+	"watch":    {"subscribe", "tail"},
+	"status":   {"members", "member", "leader", "health", "cluster", "info", "endpoint"},
+	"services": {"catalog", "resolve"},
+	"dev":      {"start", "run"},
+	"serve":    {"server", "agent"},
 }
 
 // exclusive refuses more than one of the flags.
@@ -48,14 +77,15 @@ func exclusive(c *cobra.Command, names ...string) {
 // an error.
 func parent(c *cobra.Command) *cobra.Command {
 	c.Args = cobra.ArbitraryArgs
+	c.SuggestionsMinimumDistance = 2 // letters
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			return c.Help()
 		}
 		e := &exitError{code: exitUsage, why: "usage: " + c.UseLine(), next: c.CommandPath() + " --help"}
 		e.err = fmt.Errorf("%s has no command %q", c.CommandPath(), args[0])
-		if near := c.SuggestionsFor(args[0]); len(near) > 0 {
-			e.why = "did you mean " + near[0] + "?"
+		if near := meant(c, args[0]); len(near) > 0 {
+			e.why = "did you mean " + strings.Join(near, ", or ") + "?"
 		}
 		return e
 	}

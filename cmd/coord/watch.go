@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,7 +53,7 @@ Exit codes: 0, interrupted, or --once is done; 7, history gone: what happened si
 		Example: `  coord watch /app -R
   coord watch /app/db-url --once
   coord watch /app -R --since 4294967311 -o json
-  coord watch /app/config --exec ./reload.sh --now`,
+  coord watch /app/config --exec systemctl reload app`,
 		Args: func(c *cobra.Command, args []string) error {
 			if o.exec != "" && len(args) > 0 {
 				args = args[:1] // what follows are arguments of the program
@@ -110,6 +111,11 @@ func (o *watchFlags) wrapped(err error) error {
 }
 
 func (o *watchFlags) watch(ctx context.Context, a *asking, args []string) error {
+	if o.exec != "" { // better said now than at the first event
+		if _, err := exec.LookPath(o.exec); err != nil {
+			return cannotRun(o.exec, err)
+		}
+	}
 	w := httpapi.WatchOptions{Connect: a.timeout, Lost: func(err error) {
 		a.note("the connection is lost: %s; going on at whichever endpoint answers", reason(err))
 	}}

@@ -56,7 +56,7 @@ type wrapFlags struct {
 func (w *wrapFlags) add(c *cobra.Command, nameFlag, nameHelp string) {
 	f := c.Flags()
 	f.DurationVar(&w.wait, "wait", 0, "give up after that long; without it, wait as long as it takes")
-	f.IntVarP(&w.notGot, "conflict-exit-code", "E", exitNotGot, "exit code if it is not got in time")
+	f.IntVarP(&w.notGot, "conflict-exit-code", "E", exitNotGot, "exit code if it is not got in time; 0 with -q: without a word")
 	f.DurationVar(&w.ttl, "ttl", 15*time.Second, "how long it is kept after the last sign of life of this command")
 	f.DurationVar(&w.grace, "grace", child.DefaultGrace, "time between SIGTERM and SIGKILL")
 	f.StringVar(&w.name, nameFlag, "", nameHelp+"; without it, the machine's name and the process's number")
@@ -107,7 +107,13 @@ func (g *globals) wrapper(c *cobra.Command) *cobra.Command {
 		if f == nil {
 			return nil
 		}
-		return func(c *cobra.Command, args []string) error { return asWrapper(f(c, args)) }
+		return func(c *cobra.Command, args []string) error {
+			err := asWrapper(f(c, args))
+			if e, ok := errors.AsType[*exitError](err); ok && e.code == exitOK { // -E 0: it is no failure
+				e.silent = e.silent || g.quiet
+			}
+			return err
+		}
 	}
 	c.Args, c.PreRunE, c.RunE = wrapped(programArgs), wrapped(c.PreRunE), wrapped(c.RunE)
 	c.DisableFlagsInUseLine = true

@@ -111,6 +111,7 @@ func TestLockExitCodes(t *testing.T) {
 		{124, "held --try -- true", `lock "held" is held by cron-2 for `},
 		{124, "held --wait 50ms -- true", "gave up after 50ms (--wait)\nsee: coord locks show held"},
 		{0, "held --try -E 0 -- true", "is held by cron-2"},
+		{0, "held --try -E 0 -q -- sh -c echo$IFS\"ran\"", ""},
 		{125, "held -- ", "a program is missing"},
 		{125, "held", "-- and a program are missing"},
 		{125, "", "the name is missing"},
