@@ -89,7 +89,7 @@ the program was stopped then, by SIGTERM, and after --grace by SIGKILL. Without 
 	f.StringArrayVar(&o.tags, "tag", nil, "a tag; may be given several times")
 	f.StringToStringVar(&o.meta, "meta", nil, "more about it, as name=value; may be given several times")
 	f.StringArrayVar(&o.checks, "check", nil, "a URL that says whether it is well; may be given several times, the worst counts")
-	f.DurationVar(&o.interval, "check-interval", 10*time.Second, "between two runs of a check")
+	f.DurationVar(&o.interval, "check-interval", 10*time.Second, "between two runs of a check, once it has found the instance well")
 	f.DurationVar(&o.ttl, "ttl", 15*time.Second, "how long it stays registered when this command can't be heard of any more")
 	f.DurationVar(&o.grace, "grace", child.DefaultGrace, "between SIGTERM and SIGKILL, if the program must be stopped")
 	f.BoolVar(&o.replace, "replace", false, "take the id from another one, say from an earlier run of the same program")

@@ -20,7 +20,8 @@ import (
 // at it, any other error that it isn't. It must return when ctx ends.
 type Probe func(ctx context.Context) error
 
-// Check is a Probe that is run again and again, beginning at once.
+// Check is a Probe that is run again and again, beginning at once. Until it has found the instance well for the first
+// time it is run more often: after 0.2 s, 0.4 s, and so on up to Interval.
 type Check struct {
 	Name      string // for errors
 	Probe     Probe
@@ -30,8 +31,10 @@ type Check struct {
 	FailAfter int           // so many failures in a row make it critical; 0 means 3
 }
 
-// shortest is the shortest interval between two runs of a check.
-const shortest = 10 * time.Millisecond
+const (
+	shortest      = 10 * time.Millisecond  // interval between two runs of a check
+	startingPause = 200 * time.Millisecond // between the first two; doubled from one to the next
+)
 
 func (c Check) complete() (Check, error) {
 	c.Interval = cmp.Or(c.Interval, 10*time.Second)
@@ -73,11 +76,12 @@ func (w *warning) Unwrap() error { return w.error }
 // verdict is what one check has come to.
 type verdict struct {
 	status        Status
-	passes, fails int // in a row, one of them 0
+	passes, fails int  // in a row, one of them 0
+	known         bool // it is one that runs have come to
 }
 
-// note takes in what a run has found.
-func (v *verdict) note(c *Check, err error) {
+// note takes in what a run has found, and reports whether that makes the first verdict.
+func (v *verdict) note(c *Check, err error) (first bool) {
 	if err == nil {
 		v.passes, v.fails = v.passes+1, 0
 	} else {
@@ -91,7 +95,11 @@ func (v *verdict) note(c *Check, err error) {
 		v.status = Passing
 	case v.fails >= c.FailAfter:
 		v.status = Critical
+	default:
+		return false
 	}
+	first, v.known = !v.known, true
+	return first
 }
 
 // HTTP returns a check that gets a URL: an answer of 200 to 299 is well, 429 a warning, all others are failures.

@@ -214,10 +214,34 @@ func TestChecks(t *testing.T) {
 			t.Error(err)
 		}
 		want := []string{
-			"passing <nil>", "warning switch: low on coffee", "critical switch: broken",
+			"critical switch: not yet", "passing <nil>", "warning switch: low on coffee", "critical switch: broken",
 		}
-		if !slices.Equal(said[:3], want) {
+		if !slices.Equal(said[:4], want) {
 			t.Errorf("%q", said)
+		}
+	})
+}
+
+// A program that has just started is in use soon after it is ready, whatever the interval; one that was well and fails is
+// looked at in its interval.
+func TestStarting(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, cluster *coordtest.Cluster) {
+		start := time.Now()
+		var runs []time.Duration
+		probe := func(context.Context) error {
+			at := time.Since(start).Round(time.Millisecond)
+			if runs = append(runs, at); at < time.Second || at > 20*time.Second {
+				return errors.New("connection refused")
+			}
+			return nil
+		}
+		register(t, session(t, cluster.Client(t)), "a", discovery.WithChecks(discovery.Check{Probe: probe, Interval: 10 * time.Second}))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		for i, apart := range []time.Duration{200, 400, 800, 10_000, 10_000, 10_000, 10_000} {
+			if got := runs[i+1] - runs[i]; got != apart*time.Millisecond {
+				t.Errorf("between runs %d and %d there are %s, want %d ms", i, i+1, got, apart)
+			}
 		}
 	})
 }

@@ -37,7 +37,7 @@ func WithChecks(checks ...Check) RegisterOption {
 func Replace() RegisterOption { return func(r *registering) { r.replace = true } }
 
 // OnStatus has f called each time when the status becomes another one because of a check, with what that check has
-// found. Calls come one after the other; f must not call methods of the Registration.
+// found, and when a check comes to its first verdict and that is not well. Calls come one after the other; f must not call methods of the Registration.
 func OnStatus(f func(Status, error)) RegisterOption { return func(r *registering) { r.changed = f } }
 
 // Registration is an instance that is registered. It is safe for concurrent use.
@@ -162,9 +162,11 @@ func gone(err error) bool {
 	return errors.Is(err, &op.Error{Code: op.NoNode}) || errors.Is(err, &op.Error{Code: op.NotHolder})
 }
 
-// check runs one check until the registration ends.
+// check runs one check until the registration ends. A program that is just starting is looked at more often, so that it
+// is in use soon after it is ready.
 func (r *Registration) check(i int) {
 	c := &r.checks[i]
+	wait := min(startingPause, c.Interval)
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	for {
@@ -177,17 +179,22 @@ func (r *Registration) check(i int) {
 		if r.ctx.Err() != nil {
 			return // which is what it failed for
 		}
-		r.note(i, err)
-		pause.Reset(c.Interval)
+		if r.note(i, err) != Critical {
+			wait = c.Interval
+		}
+		pause.Reset(wait)
+		wait = min(2*wait, c.Interval)
 	}
 }
 
-// note takes in what a check has found. The writer is woken in any case: it may have failed before.
-func (r *Registration) note(i int, err error) {
+// note takes in what a check has found, and returns what it has come to. The writer is woken in any case: it may have
+// failed before.
+func (r *Registration) note(i int, err error) Status {
 	r.mu.Lock()
-	r.verdicts[i].note(&r.checks[i], err)
-	status := r.statusLocked()
-	if status != r.shown && r.changed != nil {
+	v := &r.verdicts[i]
+	first := v.note(&r.checks[i], err)
+	found, status := v.status, r.statusLocked()
+	if r.changed != nil && (status != r.shown || first && err != nil) {
 		r.changed(status, err)
 	}
 	r.shown = status
@@ -196,6 +203,7 @@ func (r *Registration) note(i int, err error) {
 	case r.dirty <- struct{}{}:
 	default:
 	}
+	return found
 }
 
 // writeAll writes the status down whenever it has changed. What can't be written now, because a quota is exceeded or a
