@@ -95,7 +95,7 @@ var hints = map[op.Code]string{
 		"or another recipe is one such name, without slashes.",
 	op.Unauthenticated:     "Check the credentials that WithBasicAuth or WithToken gives.",
 	op.Denied:              "Ask whoever administers the node for the permission, or connect as somebody who has it.",
-	op.NoNode:              "Create the node first; Parents creates missing parents.",
+	op.NoNode:              "Create the node first, with Parents if its parents are missing, too; Create with OrSet creates or sets.",
 	op.NodeExists:          "Set it instead, or create it with OrSet.",
 	op.NotEmpty:            "Delete what is below it first, or use Recursive.",
 	op.ChildrenOfEphemeral: "Put the node somewhere else: an ephemeral node can't have children.",

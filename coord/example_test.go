@@ -52,6 +52,24 @@ func ExampleClient_Set() {
 	// Read the node again, decide again, and write with IfMatch; Update does that.
 }
 
+// OrSet is for a node that may not be there yet.
+func ExampleOrSet() {
+	ctx := context.Background()
+	client := dial(ctx)
+	defer client.Close()
+
+	for _, size := range []string{"10", "20"} {
+		node, err := client.Create(ctx, "/app/pool", []byte(size), coord.OrSet(), coord.Parents())
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%s, version %d\n", node.Data, node.Stat.Version)
+	}
+	// Output:
+	// 10, version 0
+	// 20, version 1
+}
+
 func ExampleClient_Update() {
 	ctx := context.Background()
 	client := dial(ctx)
