@@ -9,61 +9,28 @@ import (
 	"time"
 
 	"github.com/coord-kv/coord/coord"
-	"github.com/coord-kv/coord/coord/coordtest"
 	"github.com/coord-kv/coord/coord/election"
+	"github.com/coord-kv/coord/coord/internal/bubble"
 )
-
-// world is a cluster on virtual time, in a bubble that holds that every goroutine of a test has ended with it.
-type world struct {
-	*testing.T
-	cluster *coordtest.Cluster
-	client  *coord.Client
-}
-
-func bubble(t *testing.T, members int, test func(w *world)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		c := coordtest.Start(t, members, coordtest.InMemory())
-		test(&world{t, c, c.Client(t)})
-	})
-}
-
-const ttl = 10 * time.Second
-
-func (w *world) session() *coord.Session {
-	w.Helper()
-	s, err := w.client.Session(w.Context(), coord.TTL(ttl))
-	if err != nil {
-		w.Fatal(err)
-	}
-	return s
-}
-
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return v
-}
 
 // TestCampaign: candidates lead one after the other, with growing tokens that fence, and everybody sees who.
 func TestCampaign(t *testing.T) {
-	bubble(t, 1, func(w *world) {
-		if l := must(election.LeaderOf(w.Context(), w.client, "boss")); l != (election.Leader{}) {
+	bubble.Run(t, 1, func(w *bubble.World) {
+		if l := bubble.Must(election.LeaderOf(w.Context(), w.Client, "boss")); l != (election.Leader{}) {
 			t.Errorf("before anybody stands, %+v leads", l)
 		}
-		a := election.New(w.session(), "boss", election.Candidate("a"), election.Value("10.0.0.1:80"))
-		b := election.New(w.session(), "boss", election.Candidate("b"))
-		first := must(a.Campaign(w.Context()))
+		a := election.New(w.Session(), "boss", election.Candidate("a"), election.Value("10.0.0.1:80"))
+		b := election.New(w.Session(), "boss", election.Candidate("b"))
+		first := bubble.Must(a.Campaign(w.Context()))
 		got := make(chan *election.Term, 1)
-		go func() { got <- must(b.Campaign(w.Context())) }()
+		go func() { got <- bubble.Must(b.Campaign(w.Context())) }()
 		synctest.Wait()
-		i := must(b.Inspect(w.Context()))
+		i := bubble.Must(b.Inspect(w.Context()))
 		if i.Leader.Candidate != "a" || i.Leader.Value != "10.0.0.1:80" || i.Leader.Token != first.Token().Zxid ||
 			len(i.Candidates) != 1 || i.Candidates[0].Owner != "b" {
 			t.Errorf("%+v", i)
 		}
-		if _, err := w.client.Create(w.Context(), "/a", nil, coord.Fenced(first.Token())); err != nil {
+		if _, err := w.Client.Create(w.Context(), "/a", nil, coord.Fenced(first.Token())); err != nil {
 			t.Error(err)
 		}
 		if _, err := a.Campaign(w.Context()); !errors.Is(err, election.ErrStands) {
@@ -76,7 +43,7 @@ func TestCampaign(t *testing.T) {
 		if second.Token().Zxid <= first.Token().Zxid || second.Candidate() != "b" {
 			t.Errorf("%v, then %v", first.Token(), second.Token())
 		}
-		if _, err := w.client.Set(w.Context(), "/a", nil, coord.Fenced(first.Token())); !errors.Is(err, coord.ErrStaleToken) {
+		if _, err := w.Client.Set(w.Context(), "/a", nil, coord.Fenced(first.Token())); !errors.Is(err, coord.ErrStaleToken) {
 			t.Errorf("a write of the old leader: %v", err)
 		}
 		if err := first.Resign(w.Context()); !errors.Is(err, election.ErrNotLeader) {
@@ -87,7 +54,7 @@ func TestCampaign(t *testing.T) {
 		if _, err := a.Campaign(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%v", err)
 		}
-		if i := must(b.Inspect(w.Context())); len(i.Candidates) != 0 || len(i.History) != 1 || i.History[0].Owner != "a" {
+		if i := bubble.Must(b.Inspect(w.Context())); len(i.Candidates) != 0 || len(i.History) != 1 || i.History[0].Owner != "a" {
 			t.Errorf("%+v", i)
 		}
 		second.Resign(w.Context())
@@ -96,8 +63,8 @@ func TestCampaign(t *testing.T) {
 
 // TestRun: after a loss Run waits for its function, and then campaigns again; nobody leads twice at once.
 func TestRun(t *testing.T) {
-	bubble(t, 1, func(w *world) {
-		s := w.session()
+	bubble.Run(t, 1, func(w *bubble.World) {
+		s := w.Session()
 		leading, terms, release := 0, make(chan coord.Token), make(chan bool)
 		ended := make(chan error, 1)
 		mine := errors.New("mine")
@@ -122,24 +89,24 @@ func TestRun(t *testing.T) {
 				})
 		}()
 		first := <-terms
-		other := election.New(w.session(), "boss", election.Candidate("b"))
+		other := election.New(w.Session(), "boss", election.Candidate("b"))
 		got := make(chan *election.Term, 1)
-		go func() { got <- must(other.Campaign(w.Context())) }()
+		go func() { got <- bubble.Must(other.Campaign(w.Context())) }()
 		synctest.Wait()
-		if err := election.Transfer(w.Context(), w.client, "boss", "c", "an admin"); !errors.Is(err, election.ErrNoCandidate) {
+		if err := election.Transfer(w.Context(), w.Client, "boss", "c", "an admin"); !errors.Is(err, election.ErrNoCandidate) {
 			t.Errorf("%v", err)
 		}
-		if err := election.Transfer(w.Context(), w.client, "boss", "b", "an admin"); err != nil {
+		if err := election.Transfer(w.Context(), w.Client, "boss", "b", "an admin"); err != nil {
 			t.Fatal(err)
 		}
 		b := <-got
 		time.Sleep(time.Minute)
-		if i := must(other.Inspect(w.Context())); len(i.Candidates) != 0 || i.Leader.Candidate != "b" {
+		if i := bubble.Must(other.Inspect(w.Context())); len(i.Candidates) != 0 || i.Leader.Candidate != "b" {
 			t.Errorf("while its function runs: %+v", i)
 		}
 		release <- true
 		synctest.Wait()
-		if i := must(other.Inspect(w.Context())); len(i.Candidates) != 1 || i.History[0].By != "an admin" {
+		if i := bubble.Must(other.Inspect(w.Context())); len(i.Candidates) != 1 || i.History[0].By != "an admin" {
 			t.Errorf("when its function has ended: %+v", i)
 		}
 		b.Resign(w.Context())
@@ -149,7 +116,7 @@ func TestRun(t *testing.T) {
 		if err := <-ended; err != mine {
 			t.Errorf("Run returned %v", err)
 		}
-		if l := must(other.Leader(w.Context())); l != (election.Leader{}) {
+		if l := bubble.Must(other.Leader(w.Context())); l != (election.Leader{}) {
 			t.Errorf("when Run has ended, %+v leads", l)
 		}
 	})
@@ -157,15 +124,15 @@ func TestRun(t *testing.T) {
 
 // TestRunEnds with its context, and with its session.
 func TestRunEnds(t *testing.T) {
-	bubble(t, 1, func(w *world) {
+	bubble.Run(t, 1, func(w *bubble.World) {
 		for what, want := range map[string]error{"context": context.Canceled, "session": coord.ErrSessionExpired} {
 			ctx, cancel := context.WithCancel(w.Context())
-			s := w.session()
+			s := w.Session()
 			err := election.New(s, "boss").Run(ctx, func(ctx context.Context, term *election.Term) error {
 				if what == "context" {
 					cancel()
 				} else {
-					w.cluster.PauseSession(s.ID())
+					w.Cluster.PauseSession(s.ID())
 				}
 				<-ctx.Done()
 				return nil
@@ -180,13 +147,13 @@ func TestRunEnds(t *testing.T) {
 
 // TestPriorities: of those who wait, the one with the highest priority follows.
 func TestPriorities(t *testing.T) {
-	bubble(t, 1, func(w *world) {
-		first := must(election.New(w.session(), "boss").Campaign(w.Context()))
+	bubble.Run(t, 1, func(w *bubble.World) {
+		first := bubble.Must(election.New(w.Session(), "boss").Campaign(w.Context()))
 		order := make(chan int, 3)
 		for _, p := range []int{1, 3, 2} {
-			e := election.New(w.session(), "boss", election.Candidate(fmt.Sprint(p)), election.Priority(p))
+			e := election.New(w.Session(), "boss", election.Candidate(fmt.Sprint(p)), election.Priority(p))
 			go func() {
-				term := must(e.Campaign(w.Context()))
+				term := bubble.Must(e.Campaign(w.Context()))
 				order <- p
 				term.Resign(w.Context())
 			}()
@@ -203,12 +170,12 @@ func TestPriorities(t *testing.T) {
 
 // TestObserve: every change of the leader is seen, over a failover too.
 func TestObserve(t *testing.T) {
-	bubble(t, 3, func(w *world) {
+	bubble.Run(t, 3, func(w *bubble.World) {
 		seen := make(chan election.Leader)
 		ctx, cancel := context.WithCancel(w.Context())
 		go func() {
 			defer close(seen)
-			for l, err := range election.Observe(ctx, w.client, "boss") {
+			for l, err := range election.Observe(ctx, w.Client, "boss") {
 				if err != nil {
 					if !errors.Is(err, context.Canceled) {
 						t.Error(err)
@@ -223,13 +190,13 @@ func TestObserve(t *testing.T) {
 		}
 		for i := range 3 {
 			id := fmt.Sprint(i)
-			term := must(election.New(w.session(), "boss", election.Candidate(id)).Campaign(w.Context()))
+			term := bubble.Must(election.New(w.Session(), "boss", election.Candidate(id)).Campaign(w.Context()))
 			if l := <-seen; l.Candidate != id || l.Token != term.Token().Zxid {
 				t.Errorf("%+v", l)
 			}
 			if i == 1 {
-				w.cluster.Kill(w.cluster.Leader())
-				w.cluster.Leader()
+				w.Cluster.Kill(w.Cluster.Leader())
+				w.Cluster.Leader()
 			}
 			term.Resign(w.Context())
 			if l := <-seen; l != (election.Leader{}) {
@@ -243,8 +210,8 @@ func TestObserve(t *testing.T) {
 
 // TestBadElections: names and options that can't be.
 func TestBadElections(t *testing.T) {
-	bubble(t, 1, func(w *world) {
-		s := w.session()
+	bubble.Run(t, 1, func(w *bubble.World) {
+		s := w.Session()
 		for what, e := range map[string]*election.Election{
 			"no name": election.New(s, ""), "a slash": election.New(s, "a/b"),
 			"a priority": election.New(s, "x", election.Priority(1e9)), "an id": election.New(s, "x", election.Candidate("\xff")),
@@ -254,15 +221,15 @@ func TestBadElections(t *testing.T) {
 				t.Errorf("%s: %v", what, err)
 			}
 		}
-		if _, err := election.Inspect(w.Context(), w.client, "never"); !errors.Is(err, election.ErrNoElection) {
+		if _, err := election.Inspect(w.Context(), w.Client, "never"); !errors.Is(err, election.ErrNoElection) {
 			t.Errorf("%v", err)
 		}
-		for _, err := range election.Observe(w.Context(), w.client, "a/b") {
+		for _, err := range election.Observe(w.Context(), w.Client, "a/b") {
 			if !errors.Is(err, coord.ErrBadPath) {
 				t.Errorf("%v", err)
 			}
 		}
-		for name, err := range election.Names(w.Context(), w.client) {
+		for name, err := range election.Names(w.Context(), w.Client) {
 			t.Errorf("%s, %v", name, err)
 		}
 	})
