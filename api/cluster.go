@@ -142,7 +142,7 @@ func (c *call) showLeader() error {
 	}
 	st := c.s.backend.Status()
 	for i := range st.Members {
-		if st.Members[i].ID == st.Leader {
+		if st.Leader != 0 && st.Members[i].ID == st.Leader {
 			c.respondJSON(http.StatusOK, leaderForm{st.Term, newMemberForm(&st.Members[i])})
 			return nil
 		}

@@ -274,6 +274,9 @@ func (m meaning) hintFor(path string) string {
 // writeProblem answers with err. It returns the code, for the metrics.
 func (c *call) writeProblem(err error) op.Code {
 	p := newProblem(err, c.keyed)
+	if p.Code == op.NoLeader.String() || p.Code == op.NoQuorum.String() {
+		p.Hint = cmp.Or(lostQuorum(c.s.status.get(c.s)), p.Hint)
+	}
 	p.Instance = "urn:coord:request:" + c.id
 	p.Leader = c.s.leaderName()
 	h := c.w.Header()

@@ -85,6 +85,24 @@ func TestUnknownOutcome(t *testing.T) {
 	}
 }
 
+// TestLostQuorum: where members are known to be down, the hint names them instead of an election.
+func TestLostQuorum(t *testing.T) {
+	f := newFixture(t)
+	f.m.tell(func() {
+		f.m.refuse = op.Errorf(op.NoLeader, "for now")
+		f.m.status.Members = append(f.m.status.Members, op.MemberStatus{ID: 3, Name: "n3"}, op.MemberStatus{ID: 4, Name: "n4", Learner: true})
+	})
+	if got := lostQuorum(f.s.status.get(f.s)); got != "" {
+		t.Errorf("with two of three up it says %s", got)
+	}
+	f.m.tell(func() { f.m.status.Members[1].Up = false })
+	const want = "Start n2 and n3: this member can't reach them, and 2 of 3 are needed. Reads with ?consistency=eventual still work."
+	f.s.status.last.Store(nil)
+	if r := f.send("PUT", "/v1/nodes/a", "x"); r.StatusCode != 503 || !strings.Contains(string(r.body), want) {
+		t.Errorf("%s\n%s", r.Status, r.body)
+	}
+}
+
 // TestHints fills in the node that a hint is about.
 func TestHints(t *testing.T) {
 	for _, test := range []struct{ path, want string }{

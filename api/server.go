@@ -193,7 +193,7 @@ func (c *statusCache) get(s *Server) *op.Status {
 
 func memberName(st *op.Status, id uint64) string {
 	for i := range st.Members {
-		if st.Members[i].ID == id {
+		if id != 0 && st.Members[i].ID == id {
 			return st.Members[i].Name
 		}
 	}

@@ -503,6 +503,10 @@ func standIn(t *testing.T, words []string) string {
 		name, value, _ := strings.Cut(w, "=")
 		v[name] = value
 	}
+	cluster := "c-000000000000000" + v["cluster"]
+	if v["cluster"] == "new" {
+		cluster = ""
+	}
 	var members []string
 	for _, n := range []string{"n1", "n2", "n3"} {
 		members = append(members, fmt.Sprintf(`{"name":%q,"up":%t}`, n, strings.Contains(v["up"], n)))
@@ -513,8 +517,8 @@ func standIn(t *testing.T, words []string) string {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/v1/cluster", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintf(w, `{"cluster":"c-000000000000000%s","name":%q,"ready":%s,"role":%q,"leader":%q,`,
-			v["cluster"], words[0], v["ready"], role, v["leader"])
+		fmt.Fprintf(w, `{"cluster":%q,"name":%q,"ready":%s,"role":%q,"leader":%q,`,
+			cluster, words[0], v["ready"], role, v["leader"])
 		fmt.Fprintf(w, `"read_only":%s,"zxid":"7","members":[%s]}`, v["disk"], strings.Join(members, ","))
 	})
 	mux.HandleFunc("/version", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, `{"version":"v1"}`) })

@@ -55,7 +55,7 @@ var codes = map[op.Code]advice{
 	op.WindowFull:           {exitUnavailable, "wait until older idempotency keys have expired, then try again"},
 	op.NoLeader:             {exitUnavailable, "coord status"},
 	op.NoQuorum:             {exitUnavailable, "coord status"},
-	op.Starting:             {exitUnavailable, "coord status --wait healthy"},
+	op.Starting:             {exitUnavailable, "coord status"},
 	op.Draining:             {exitUnavailable, "coord status"},
 	op.ReconfigInProgress:   {exitUnavailable, "coord status"},
 	op.NoSpace:              {exitUnavailable, "coord status"},

@@ -291,9 +291,12 @@ func (r *report) say(format string, args ...any) {
 func (r *report) withoutQuorum(why error) {
 	r.Status = noQuorum
 	switch {
-	case r.Voters == 0:
-		r.say("the members of this new cluster have not found each other yet")
-		r.Next = "start all members of its list; coord status --wait healthy waits for them"
+	case r.Cluster == "" && r.Up < r.Voters:
+		r.say("a new cluster begins once all of its %s have started; %d of them answer", plural(r.Voters, "member"), r.Up)
+		r.Next = "start " + r.down() + " with the same --cluster list"
+	case r.Cluster == "":
+		r.say("the members of this new cluster are finding each other")
+		r.Next = "coord status --wait healthy waits for it"
 	case r.Up < r.Needed:
 		r.say("%d of %s answer and %d are needed: writes and linearizable reads are refused; "+
 			"reads with --consistency eventual still work", r.Up, plural(r.Voters, "member"), r.Needed)

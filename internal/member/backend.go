@@ -3,6 +3,7 @@ package member
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/coord-kv/coord/fsm"
@@ -19,7 +20,7 @@ func (m *Member) running() (*replica.Replica, error) {
 	if r := m.replica.Load(); r != nil {
 		return r, nil
 	}
-	return nil, op.Errorf(op.Starting, "this member waits for the others of a new cluster, or loads its data")
+	return nil, op.Errorf(op.Starting, "%s", m.whyNot())
 }
 
 // Do has a request decided; see replica.Replica.Do.
@@ -69,17 +70,45 @@ func (m *Member) TimeLeft(ctx context.Context, id op.SessionID) (time.Duration, 
 
 // Status returns what the member knows of itself and its cluster.
 func (m *Member) Status() op.Status {
-	s := op.Status{Member: m.id, Boot: m.boot, Staleness: -1, Reason: "waiting for the other members of a new cluster, or loading data"}
+	var s op.Status
 	if r := m.replica.Load(); r != nil {
 		s = r.Status()
-		s.Cluster = m.intro.Load().Cluster
+		m.describe(s.Members)
+	} else {
+		s = op.Status{Member: m.id, Boot: m.boot, Staleness: -1, Reason: m.whyNot(), Members: m.listed()}
 	}
+	s.Cluster = m.intro.Load().Cluster
 	s.Name, s.Uptime = m.cfg.Name, time.Since(m.began)
 	st := m.store.Stats()
 	s.LogWritten = st.Log.Written
 	s.LogBytes, s.CheckpointBytes, s.FreeBytes = st.Log.Bytes, st.Checkpoint, free(m.store)
-	m.describe(s.Members)
 	return s
+}
+
+// whyNot says why this member doesn't serve, before its replica runs.
+func (m *Member) whyNot() string {
+	if w := m.waiting.Load(); w != nil && m.intro.Load().Fresh {
+		return "waiting for every member of a new cluster: " + strings.Join(w.Why, "; ")
+	}
+	return "loading data"
+}
+
+// listed returns the members as they are known before the replica runs: those of the list. Of a cluster that is yet to
+// be founded, one is up if it answered when it was asked last, and some ids are not known.
+func (m *Member) listed() []op.MemberStatus {
+	in, all := m.intro.Load(), []op.MemberStatus(nil)
+	for _, p := range in.Members {
+		all = append(all, op.MemberStatus{ID: p.ID, Name: p.Name, PeerAddr: p.Addr, Self: p.Name == m.cfg.Name})
+	}
+	if !in.Fresh {
+		m.describe(all)
+		return all
+	}
+	w := m.waiting.Load()
+	for i := range all {
+		all[i].Up = all[i].Self || w != nil && slices.Contains(w.Answered, all[i].Name)
+	}
+	return all
 }
 
 // free returns the bytes left on the file system; 0 if it can't tell.

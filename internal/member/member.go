@@ -73,6 +73,7 @@ type Member struct {
 
 	replica atomic.Pointer[replica.Replica] // nil until the cluster is known
 	intro   atomic.Pointer[peer.Introduction]
+	waiting atomic.Pointer[peer.Wait] // for what, while the cluster is being founded
 
 	mu    sync.Mutex
 	peers map[uint64]storage.Peer // the other members and this one, by id
@@ -287,6 +288,7 @@ func (m *Member) join(ctx context.Context) (first bool, err error) {
 		roster, err := peer.Bootstrap(ctx, peer.BootstrapConfig{
 			Name: m.cfg.Name, ID: m.id, Members: m.cfg.Members, Logger: m.log, Dial: m.cfg.Dial,
 			Announce: func(in peer.Introduction) { m.intro.Store(&in) },
+			Waiting:  func(w peer.Wait) { m.waiting.Store(&w) },
 		})
 		if err != nil {
 			return false, err

@@ -389,10 +389,13 @@ func TestWaitsForItsCluster(t *testing.T) {
 	c := newCluster(t, 3)
 	x := c.nodes[0]
 	x.start()
-	if s := x.Status(); s.Ready || s.Reason == "" {
+	c.until("it names those it waits for", func() bool {
+		return strings.Contains(x.Status().Reason, "n2 ("+c.nodes[1].addr+") has not answered; n3")
+	})
+	if s := x.Status(); s.Ready || len(s.Members) != 3 || !s.Members[0].Up || s.Members[1].Up || s.Members[1].Name != "n2" {
 		t.Errorf("its status is %+v", s)
 	}
-	if r := x.Do(t.Context(), &op.Request{Op: &op.Create{Path: "/a"}}); r.Err == nil || r.Err.Code != op.Starting {
+	if r := x.Do(t.Context(), &op.Request{Op: &op.Create{Path: "/a"}}); r.Err == nil || r.Err.Code != op.Starting || !strings.Contains(r.Err.Detail, "n2 (") {
 		t.Errorf("it answers %+v", r)
 	}
 	if _, err := x.Watch(watch.Filter{Path: "/"}, 0); err == nil {

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// BootstrapConfig describes a member's first start. All but Logger, Dial and Every are required.
+// BootstrapConfig describes a member's first start. Name, ID, Members and Announce are required.
 type BootstrapConfig struct {
 	Name    string
 	ID      uint64   // drawn, and durable before Bootstrap is called
@@ -22,9 +22,18 @@ type BootstrapConfig struct {
 	// and whenever another's id was learned. The others wait for that.
 	Announce func(Introduction)
 
+	// Waiting is called, by one goroutine, with what Bootstrap waits for, after each answer that it got or missed. It must not block.
+	Waiting func(Wait)
+
 	Logger *slog.Logger
 	Dial   Dial
 	Every  time.Duration // between two questions to the same member, default 200 ms; after 25 times that the log says who is missing
+}
+
+// Wait is what a first start waits for.
+type Wait struct {
+	Why      []string // in words for people: whose answer is missing, or not yet the one that is needed
+	Answered []string // the names of the others that answered when they were asked last
 }
 
 func (c BootstrapConfig) validate() error {
@@ -129,6 +138,7 @@ func (b *bootstrap) conclude(ctx context.Context) (Roster, error) {
 		case v.roster != nil:
 			return *v.roster, nil
 		}
+		b.tell(v.waiting)
 		select {
 		case h := <-b.heard:
 			b.learn(h)
@@ -166,6 +176,19 @@ func (b *bootstrap) introduction() Introduction {
 	b.lock.Lock()
 	defer b.lock.Unlock()
 	return b.mine
+}
+
+func (b *bootstrap) tell(why []string) {
+	if b.cfg.Waiting == nil {
+		return
+	}
+	w := Wait{Why: why}
+	for _, m := range others(b.mine, b.answers) {
+		if b.failures[m.Name] == nil {
+			w.Answered = append(w.Answered, m.Name)
+		}
+	}
+	b.cfg.Waiting(w)
 }
 
 func (b *bootstrap) report(waiting []string) {

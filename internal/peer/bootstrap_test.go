@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -179,13 +180,18 @@ func TestWaitingMemberSaysForWhom(t *testing.T) {
 		all, members := disks(3)
 		startFirst(t, sim, all[1], members)
 		var log lineLog
+		var told Wait
 		ctx, cancel := context.WithTimeout(t.Context(), 16*time.Second)
 		defer cancel()
 		_, err := Bootstrap(ctx, BootstrapConfig{
 			Name: "n1", ID: 1, Members: members, Announce: func(Introduction) {}, Dial: sim.Dial, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+			Waiting: func(w Wait) { told = w },
 		})
 		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "n3 (n3:7071) has not answered") || strings.Contains(err.Error(), "n2 (") {
 			t.Errorf("%v", err)
+		}
+		if !slices.Equal(told.Answered, []string{"n2"}) || !strings.Contains(strings.Join(told.Why, "; "), "n3 (n3:7071) has not answered") {
+			t.Errorf("told was %+v", told)
 		}
 		if len(log.lines) != 3 {
 			t.Fatalf("%d lines in 16 s: %q", len(log.lines), log.lines)
