@@ -170,7 +170,9 @@ func (m *Metrics) RequestDone(t Transport, verb string, code op.Code, d time.Dur
 	m.durations.WithLabelValues(string(t), verb).Observe(d.Seconds())
 	switch code {
 	case op.StaleToken:
-		m.fenced.Inc()
+		if verb != op.VerbHolder.String() && verb != op.VerbTerm.String() { // by themselves, these ask who it is now
+			m.fenced.Inc()
+		}
 	case op.Draining:
 		m.rejected.WithLabelValues("draining").Inc()
 	case op.Denied:

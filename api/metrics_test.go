@@ -34,6 +34,7 @@ func exercise(f *fixture) {
 	m.CheckpointDone(SnapshotCreate, time.Second, nil)
 	m.CheckpointDone(SnapshotSend, time.Second, errors.New("no"))
 	m.RequestDone(ZooKeeper, "getData", op.NoNode, time.Millisecond)
+	m.RequestDone(WebSocket, "term", op.StaleToken, time.Millisecond) // a question, not a write
 	m.watching(watch.Exact)()
 	m.CommitDone(time.Millisecond)
 	m.RoundTrip("n2", time.Millisecond)
