@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -81,7 +82,7 @@ func (l *gateListener) Accept() (net.Conn, error) {
 		}
 		ip := addrOf(conn.RemoteAddr())
 		if l.gate.enter(ip) {
-			return &gateConn{Conn: conn, leave: sync.OnceFunc(func() { l.gate.leave(ip) })}, nil
+			return &gateConn{Conn: conn, gate: l.gate, ip: ip}, nil
 		}
 		l.gate.metrics.rejected.WithLabelValues("connections").Inc()
 		turnAway(conn)
@@ -101,10 +102,15 @@ func turnAway(conn net.Conn) {
 
 type gateConn struct {
 	net.Conn
-	leave func()
+	gate *gate
+	ip   netip.Addr
+	left atomic.Bool
 }
 
+// Close may be called more than once.
 func (c *gateConn) Close() error {
-	c.leave()
+	if !c.left.Swap(true) {
+		c.gate.leave(c.ip)
+	}
 	return c.Conn.Close()
 }

@@ -106,7 +106,7 @@ var writeBuffers sync.Pool
 func (c *call) upgrade() (*websocket.Conn, error) {
 	var refused error
 	u := websocket.Upgrader{
-		HandshakeTimeout: c.s.limits.HeaderTimeout, ReadBufferSize: 1 << 10, WriteBufferSize: 4 << 10, WriteBufferPool: &writeBuffers,
+		HandshakeTimeout: c.s.limits.HeaderTimeout, ReadBufferSize: 512, WriteBufferSize: 4 << 10, WriteBufferPool: &writeBuffers,
 		Subprotocols: []string{frame.Subprotocol, wsJSON},
 		CheckOrigin:  func(*http.Request) bool { return true }, // checkUpgrade has
 		Error: func(_ http.ResponseWriter, _ *http.Request, status int, reason error) {

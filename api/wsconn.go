@@ -34,12 +34,12 @@ type wsConn struct {
 	sweep wsSweep
 
 	mu           sync.Mutex
-	room         sync.Cond // signalled when requests have been answered, or the connection or its writer ends
-	writing      bool      // the writer runs
-	woken        bool      // it has to look once more before it ends
-	written      bool      // it is not started again
-	pending      map[uint64]*wsRequest
-	done         []*wsRequest // answers not sent yet
+	room         sync.Cond             // signalled when requests have been answered, or the connection or its writer ends
+	writing      bool                  // the writer runs
+	woken        bool                  // it has to look once more before it ends
+	written      bool                  // it is not started again
+	pending      map[uint64]*wsRequest // like all maps here, nil until something is in it
+	done         []*wsRequest          // answers not sent yet
 	direct       []frame.Frame
 	count        int   // requests read and not answered
 	held         int64 // bytes of messages that they keep
@@ -59,8 +59,8 @@ type wsConn struct {
 type wsReader struct {
 	greeted bool
 	auth    []op.Identity
+	resumed bool   // the session was, not opened
 	seq     uint64 // the highest sequence number that may have been handed to a leader
-	scratch []byte
 	stop    func() // stops following the session
 }
 
@@ -115,11 +115,9 @@ func (m *wsMessage) release() {
 
 func newWSConn(s *Server, ws *websocket.Conn, id string, auth []op.Identity, requestBytes int64) *wsConn {
 	c := &wsConn{
-		s: s, ws: ws, id: id, pending: make(map[uint64]*wsRequest), watches: make(map[uint64]*wsWatch), heardAt: s.now(),
-		read: wsReader{auth: auth, stop: func() {}},
+		s: s, ws: ws, id: id, heardAt: s.now(), read: wsReader{auth: auth, stop: func() {}},
 	}
 	c.room.L = &c.mu
-	c.contests.open = make(map[*contest]bool)
 	c.codec, c.limit = wsCodec(&jsonCodec{}), 2*requestBytes // escapes and base64
 	if ws.Subprotocol() == frame.Subprotocol {
 		c.codec, c.limit = binCodec{}, requestBytes+64<<10
@@ -278,12 +276,27 @@ func (c *wsConn) readMessage() (*wsMessage, []byte, error) {
 	return m, p, nil
 }
 
-// readAll reads a message as far as the limits let. It counts what has come, not what was announced.
+// scratch is lent to readers while a message arrives, as slices of up to wsScratch bytes.
+var scratch = sync.Pool{New: func() any { return new(make([]byte, 0, 512)) }}
+
+// readAll reads a message as far as the limits let. It counts what has come, not what was announced. A short message is
+// copied out of the scratch.
 func (c *wsConn) readAll(m *wsMessage, r io.Reader) ([]byte, error) {
-	p := c.read.scratch[:0]
+	lent := scratch.Get().(*[]byte)
+	defer scratch.Put(lent)
+	p, err := c.readInto((*lent)[:0], m, r)
+	if err != nil || p == nil || cap(p) > wsScratch {
+		return p, err
+	}
+	*lent = p
+	return append(make([]byte, 0, len(p)), p...), nil
+}
+
+// readInto reads a message behind p. Without one and an error, the connection ends.
+func (c *wsConn) readInto(p []byte, m *wsMessage, r io.Reader) ([]byte, error) {
 	for {
 		if len(p) == cap(p) {
-			p = append(p, make([]byte, max(512, cap(p)))...)[:len(p)]
+			p = append(p, make([]byte, cap(p))...)[:len(p)]
 		}
 		n, err := r.Read(p[len(p):cap(p)])
 		p = p[:len(p)+n]
@@ -291,7 +304,7 @@ func (c *wsConn) readAll(m *wsMessage, r io.Reader) ([]byte, error) {
 		total := c.s.bodies.Add(int64(n))
 		switch {
 		case err == io.EOF:
-			return c.keep(p), nil
+			return p, nil
 		case err != nil:
 			return nil, err
 		case m.bytes > c.limit:
@@ -303,15 +316,6 @@ func (c *wsConn) readAll(m *wsMessage, r io.Reader) ([]byte, error) {
 			return nil, nil
 		}
 	}
-}
-
-// keep returns the message as a slice of its own; never nil.
-func (c *wsConn) keep(p []byte) []byte {
-	if cap(p) > wsScratch {
-		return p
-	}
-	c.read.scratch = p
-	return append(make([]byte, 0, len(p)), p...)
 }
 
 // take hands over the requests of a message.

@@ -55,7 +55,7 @@ type wsContestants struct {
 	news  []*contest // that have moved in their line
 	notes [][]byte   // of what was lost
 	going sync.WaitGroup
-	conn  *contestConn // made with the session
+	conn  *contestConn // made for the first of them
 }
 
 // contestConn is the connection's session as recipes use it.
@@ -71,10 +71,20 @@ type contestConn struct {
 
 var _ recipe.Conn = (*contestConn)(nil)
 
-func (c *wsConn) newContestConn(resumed bool) *contestConn {
-	x := &contestConn{c: c, auth: c.read.auth, resumed: resumed}
-	x.ctx, x.end = context.WithCancelCause(context.Background())
-	x.wait, x.hangUp = context.WithCancel(x.ctx)
+// contestConn returns the one of this connection. The reader calls it.
+func (c *wsConn) contestConn() *contestConn {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	x := c.contests.conn
+	if x == nil {
+		x = &contestConn{c: c, auth: c.read.auth, resumed: c.read.resumed}
+		x.ctx, x.end = context.WithCancelCause(context.Background())
+		x.wait, x.hangUp = context.WithCancel(x.ctx)
+		c.contests.conn, c.contests.open = x, make(map[*contest]bool)
+	}
+	if c.ending != nil { // its session may have ended, or gone on elsewhere, before there was anybody to tell
+		x.hangUp()
+	}
 	return x
 }
 
@@ -151,7 +161,7 @@ func (c *wsConn) startContest(r *wsRequest, k *contest) {
 		return
 	}
 	c.letGo(r)
-	x := c.contests.conn
+	x := c.contestConn()
 	ctx := x.wait
 	if k.wait == asLongAsConnected {
 		ctx, k.cancel = context.WithCancel(ctx)
@@ -334,7 +344,7 @@ func (c *wsConn) endContestsLocked(leaving bool) {
 	c.contests.conn.end(errSessionEnded)
 }
 
-// stopWaiting ends the waits: nothing is heard of the client any more.
+// stopWaiting ends the waits: nothing is heard of the client any more. It is called by the reader, or with mu held.
 func (c *wsConn) stopWaiting() {
 	if c.contests.conn != nil {
 		c.contests.conn.hangUp()

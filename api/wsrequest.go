@@ -94,6 +94,9 @@ func (c *wsConn) begin(m *wsMessage, f any) *wsRequest {
 		c.endLocked(failure(frame.CloseProtocol, err))
 		return nil
 	}
+	if c.pending == nil {
+		c.pending = make(map[uint64]*wsRequest)
+	}
 	c.pending[id] = r
 	c.count++
 	c.held += r.bytes

@@ -122,7 +122,7 @@ func (c *wsConn) greet(f *frame.Hello) (*frame.Welcome, error) {
 	c.session = wsSession{id: info.ID, epoch: info.Epoch, ttl: w.TTL, began: c.s.now()}
 	c.mu.Unlock()
 	c.read.seq = info.NextSeq - 1
-	c.contests.conn = c.newContestConn(f.Resume != nil)
+	c.read.resumed = f.Resume != nil
 	return w, nil
 }
 
@@ -201,7 +201,7 @@ func (c *wsConn) sessionChanged(s fsm.SessionChange) {
 	case s.Epoch > c.session.epoch:
 		err := op.Errorf(op.Superseded, "the session was resumed on another connection")
 		c.endLocked(sessionEnd(frame.CloseSuperseded, s.ID, err))
-		c.contests.conn.hangUp() // what waits here would be in the way there
+		c.stopWaiting() // what waits here would be in the way there
 	default:
 		c.session.ttl = s.Timeout
 	}

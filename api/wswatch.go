@@ -48,6 +48,9 @@ func (c *wsConn) reserve(w *wsWatch) error {
 	defer c.mu.Unlock()
 	n := len(c.watches)
 	if n < c.s.limits.ConnWatches && all <= int64(c.s.limits.Subscriptions) {
+		if c.watches == nil {
+			c.watches = make(map[uint64]*wsWatch)
+		}
 		c.watches[w.id] = w
 		return nil
 	}
