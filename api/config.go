@@ -272,12 +272,18 @@ type changeForm struct {
 	To   *string `json:"to"`
 }
 
-// configDiff compares a version with another one, or with the configuration as it is.
+// configDiff compares a version with another one, or with the configuration as it is; with ?key only that key.
 func (c *call) configDiff() error {
 	if !c.q.has("from") {
 		c.q.faults.add("from", "is required: the version to compare with")
 	}
 	from, to := c.q.number("from", 1, math.MaxInt64, 1), c.q.number("to", 1, math.MaxInt64, 0)
+	ofKey, key := c.q.has("key"), c.q.text("key")
+	if ofKey {
+		if err := settings.CheckKey(key); err != nil {
+			return err
+		}
+	}
 	x, err := c.reading()
 	if err != nil {
 		return err
@@ -298,7 +304,9 @@ func (c *call) configDiff() error {
 	}
 	form := configDiffForm{App: c.arg, From: a.Number, To: b.Number, Changes: []changeForm{}}
 	for _, d := range settings.Diff(a, b) {
-		form.Changes = append(form.Changes, changeForm(d))
+		if !ofKey || d.Key == key {
+			form.Changes = append(form.Changes, changeForm(d))
+		}
 	}
 	c.respondJSON(http.StatusOK, form)
 	return nil

@@ -27,7 +27,7 @@ explain shows what this tool is set to.
 
 Values are nodes below /config/APP: coord rm -R /config/APP deletes all of an application, its history too.`,
 	})
-	c.AddCommand(configLs(g), configGet(g), configSet(g), configRm(g), configHistory(g), configDiff(g), configRollback(g),
+	c.AddCommand(configLs(g), configGet(g), configSet(g), configRm(g), configHistory(g), configDiff(g), configRollback(g), configWatch(g),
 		newConfigRun(g), configExplain(g))
 	return c
 }
@@ -348,46 +348,6 @@ func (a *asking) previous(ctx context.Context, app string) (int64, error) {
 		}
 	}
 	return h.Versions[1].Version, nil
-}
-
-func configDiff(g *globals) *cobra.Command {
-	return g.command(&cobra.Command{
-		Use:     "diff APP [FROM [TO]]",
-		Short:   "Show what differs between two versions",
-		Long:    "Show what differs between two versions: TO is by default the configuration as it is, FROM the version before.",
-		Example: "  coord config diff shop\n  coord config diff shop 3 7",
-		Args:    appArgs(0, 2, ""),
-		RunE: g.asks(func(ctx context.Context, a *asking, args []string) (err error) {
-			var n [2]int64
-			for i, s := range args[1:] {
-				if n[i], err = versionArg(a.c, s); err != nil {
-					return err
-				}
-			}
-			if n[0] == 0 {
-				if n[0], err = a.previous(ctx, args[0]); err != nil {
-					return err
-				}
-			}
-			d, err := a.ConfigDiff(ctx, args[0], n[0], n[1], a.read())
-			if err != nil {
-				return failed(err, "compare versions of %s", args[0])
-			}
-			if a.output == "json" {
-				a.out.json(d.Body)
-				return nil
-			}
-			rows := [][]string{{"KEY", fmt.Sprintf("VERSION %d", d.From), fmt.Sprintf("VERSION %d", d.To)}}
-			for _, x := range d.Changes {
-				rows = append(rows, []string{plain(x.Key), optional(x.From), optional(x.To)})
-			}
-			if a.output == "raw" {
-				rows = rows[1:]
-			}
-			a.out.table(rows)
-			return nil
-		}),
-	})
 }
 
 func configRollback(g *globals) *cobra.Command {

@@ -209,6 +209,16 @@ func Rollback(ctx context.Context, c Source, app string, number int64, opts ...C
 	return version(done.Version), err
 }
 
+// RollbackKeys is Rollback of these keys alone: one that had no value at that version goes, the others stay as they are.
+func RollbackKeys(
+	ctx context.Context, c Source, app string, number int64, keys []string, opts ...CommitOption,
+) (Version, error) {
+	x := change(opts)
+	x.Keys = append([]string{}, keys...) // not nil, which is all of them
+	done, err := settings.New(c.Conn()).Rollback(ctx, app, number, x)
+	return version(done.Version), err
+}
+
 func change(opts []CommitOption) settings.Change {
 	x := settings.Change{Values: map[string]*string{}}
 	for _, o := range opts {

@@ -59,12 +59,23 @@ func TestChanges(t *testing.T) {
 		if _, err := config.Rollback(ctx, c, "shop", 99); !errors.Is(err, coord.ErrNoNode) {
 			t.Error(err)
 		}
+		fifth, err := config.RollbackKeys(ctx, c, "shop", 3, []string{"b", "c"}, config.Comment("these two"))
+		now, _ = config.Get(ctx, c, "shop")
+		if err != nil || fifth.Number != 5 || fifth.RolledBackTo != 0 || fifth.Comment != "these two" || fmt.Sprint(now.Values) != "map[a:1 c:3]" {
+			t.Error(fifth, now, err)
+		}
+		if same, err := config.RollbackKeys(ctx, c, "shop", 1, nil); err != nil || same != fifth {
+			t.Error("without keys:", same, err)
+		}
+		if _, err := config.RollbackKeys(ctx, c, "shop", 1, []string{"a/b"}); !errors.Is(err, coord.ErrBadPath) {
+			t.Error(err)
+		}
 		if apps, err := config.Apps(ctx, c); err != nil || fmt.Sprint(apps) != "[shop]" {
 			t.Error(apps, err)
 		}
 		two, _ := config.At(ctx, c, "shop", 2)
 		d := config.Diff(two, now)
-		if len(d) != 1 || d[0].Key != "b" || d[0].From != nil || *d[0].To != "1" {
+		if len(d) != 1 || d[0].Key != "c" || d[0].From != nil || *d[0].To != "3" {
 			t.Error(d)
 		}
 	})

@@ -84,6 +84,74 @@ func TestConfigRunReloads(t *testing.T) {
 	r.says(143, "version 3 of shop: sh gets hangup")
 }
 
+// TestConfigRunSays: a version that can't be used is told at once, with the reason, and which one stays in force; so is that
+// the configuration was deleted.
+func TestConfigRunSays(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, 1)
+	tmpl, conf := filepath.Join(t.TempDir(), "x.tmpl"), filepath.Join(t.TempDir(), "x.conf")
+	os.WriteFile(tmpl, []byte("max={{value \"limit\"}}\n"), 0o600)
+	c.configured(`{"limit":"1"}`)
+	r := c.talking("config", "run", "shop", "--reload", "HUP", "--template", tmpl+":"+conf, "--",
+		"sh", "-c", `exec 2>/dev/null # what a shell says of signals
+trap 'cat "$0"' HUP; trap 'exit 6' USR1; cat "$0"; while :; do sleep 0.05; done`, conf)
+	expect := func(words ...string) {
+		t.Helper()
+		line := r.line()
+		for _, w := range words {
+			if !strings.Contains(line, w) {
+				t.Fatalf("it says %q, not %q", line, w)
+			}
+		}
+	}
+	expect("max=1")
+	c.configured(`{"limt":"2"}`)
+	expect("version 2 of shop can't be used, and version 1 stays in force", `there is no key "limit"`)
+	c.configured(`{"a.b":"1","a-b":"2","limit":"3"}`)
+	expect("version 3 of shop can't be used, and version 1 stays in force", `"a-b" and "a.b" are the same variable A_B`)
+	if code, text, _ := c.members[0].do(t.Context(), "DELETE", "/v1/nodes/config/shop?recursive", "", nil); code != 200 {
+		t.Fatal(code, text)
+	}
+	expect("the configuration of shop was deleted; what is in force stays")
+	c.configured(`{"limit":"4"}`)
+	expect("version 1 of shop: sh gets hangup")
+	expect("max=4")
+	r.cmd.Process.Signal(syscall.SIGUSR1)
+	r.says(6)
+}
+
+// TestConfigWatch: each change is printed with its version, and what is deleted.
+func TestConfigWatch(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, 1)
+	all, one := c.command("config", "watch", "shop"), c.command("config", "watch", "shop", "limit", "-o", "json")
+	expect := func(r *command, lines ...string) {
+		t.Helper()
+		for _, want := range lines {
+			if got := r.line(); !strings.Contains(got, want) {
+				t.Fatalf("%v says %q, not %q", r.cmd.Args[1:], got, want)
+			}
+		}
+	}
+	expect(all, "no version")
+	expect(one, `{"app":"shop","changes":[],"version":0}`)
+	c.configured(`{"limit":"1","motd":"hi"}`)
+	expect(all, "version 1 of ", `+ limit  "1"`, `+ motd  "hi"`)
+	expect(one, `"changes":[{"from":null,"key":"limit","to":"1"}]`)
+	c.configured(`{"limit":"1"}`)
+	expect(all, "version 2 of ", "- motd")
+	c.configured(`{"limit":"2"}`)
+	expect(all, "version 3 of ", `~ limit  "1" -> "2"`)
+	expect(one, `"changes":[{"from":"1","key":"limit","to":"2"}],"comment":"","time":`)
+	c.command("set", "/config/shop/limit", "3", "-q").says(0)
+	expect(all, "version 3, changed since without a version", `~ limit  "2" -> "3"`)
+	expect(one, `{"app":"shop","changes":[{"from":"2","key":"limit","to":"3"}],"version":3}`)
+	c.command("rm", "-R", "/config/shop", "-q").says(0)
+	expect(all, "no version", "- limit")
+	all.cmd.Process.Signal(syscall.SIGINT)
+	all.says(0)
+}
+
 func TestConfigRunExitCodes(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t, 1)

@@ -22,12 +22,20 @@ type command struct {
 }
 
 // command runs the binary against the first member.
-func (c *cluster) command(args ...string) *command {
+func (c *cluster) command(args ...string) *command { return c.begin(false, args...) }
+
+// talking is command, with what is said on standard error among the lines.
+func (c *cluster) talking(args ...string) *command { return c.begin(true, args...) }
+
+func (c *cluster) begin(talking bool, args ...string) *command {
 	c.t.Helper()
 	r := &command{t: c.t, cmd: exec.Command(binary, args...)}
 	r.cmd.Env = append(os.Environ(), "COORD_ENDPOINTS=http://"+c.members[0].http, "XDG_CONFIG_HOME="+c.t.TempDir())
 	r.cmd.Stderr = &r.errs
 	out, err := r.cmd.StdoutPipe()
+	if talking {
+		r.cmd.Stderr = r.cmd.Stdout
+	}
 	if err == nil {
 		err = r.cmd.Start()
 	}

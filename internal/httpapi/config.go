@@ -127,9 +127,12 @@ func (c *Client) ConfigHistory(ctx context.Context, app, key string, o Read) (*C
 	return decode[ConfigHistory](c.Do(ctx, read(configOf(app)+"/history", q, o)))
 }
 
-// ConfigDiff compares two versions; to 0 is the configuration as it is.
-func (c *Client) ConfigDiff(ctx context.Context, app string, from, to int64, o Read) (*ConfigDiff, error) {
+// ConfigDiff compares two versions, or with a key what it was in them; to 0 is the configuration as it is.
+func (c *Client) ConfigDiff(ctx context.Context, app, key string, from, to int64, o Read) (*ConfigDiff, error) {
 	q := url.Values{"from": {strconv.FormatInt(from, 10)}}
+	if key != "" {
+		q.Set("key", key)
+	}
 	if to > 0 {
 		q.Set("to", strconv.FormatInt(to, 10))
 	}

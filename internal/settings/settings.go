@@ -120,6 +120,9 @@ func encode(v any) []byte {
 // CheckApp returns a bad_path error unless app is one segment of a path, of at most 255 bytes, without a dot in front.
 func CheckApp(app string) error { return checkName(app) }
 
+// CheckKey returns a bad_path error unless key is one, too.
+func CheckKey(key string) error { return checkName(key) }
+
 func checkName(name string) error {
 	if err := group.CheckName(name); err != nil {
 		return err
