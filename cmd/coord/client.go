@@ -108,6 +108,9 @@ func (g *globals) check(c *cobra.Command) error {
 	if g.timeout <= 0 {
 		return fmt.Errorf("--timeout %s: it is more than 0", g.timeout)
 	}
+	if name, _, more := strings.Cut(g.user, ":"); more { // what is behind the colon may be a password
+		return fmt.Errorf("--user %q and a colon: it is the name alone, and the password is read from COORD_PASSWORD", name)
+	}
 	level, age, bounded := strings.Cut(g.consistency, ":")
 	if _, ok := op.LevelOf(level); g.consistency != "" && (!ok || bounded != (level == op.Bounded.String())) {
 		return fmt.Errorf("--consistency %q: it is linearizable, sequential, bounded:500ms or eventual", g.consistency)

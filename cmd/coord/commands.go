@@ -82,12 +82,17 @@ func parent(c *cobra.Command) *cobra.Command {
 		if len(args) == 0 {
 			return c.Help()
 		}
-		e := &exitError{code: exitUsage, why: "usage: " + c.UseLine(), next: c.CommandPath() + " --help"}
-		e.err = fmt.Errorf("%s has no command %q", c.CommandPath(), args[0])
-		if near := meant(c, args[0]); len(near) > 0 {
-			e.why = "did you mean " + strings.Join(near, ", or ") + "?"
-		}
-		return e
+		return noCommand(c, args[0])
 	}
 	return c
+}
+
+// noCommand is the error of a word that stands where one of c's commands should.
+func noCommand(c *cobra.Command, word string) error {
+	e := &exitError{code: exitUsage, why: "usage: " + c.UseLine(), next: c.CommandPath() + " --help"}
+	e.err = fmt.Errorf("%s has no command %q", c.CommandPath(), word)
+	if near := meant(c, word); len(near) > 0 {
+		e.why = "did you mean " + strings.Join(near, ", or ") + "?"
+	}
+	return e
 }

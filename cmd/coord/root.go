@@ -37,7 +37,32 @@ func newRoot(io stdio) *cobra.Command {
 	root.SetCompletionCommandGroupID("other")
 	root.AddCommand(newDev(io), newServe(io), newCheckConfig(io), newVersion(io), newExitCodes())
 	addClient(root, io)
+	strictHelp(root)
 	return root
+}
+
+// strictHelp makes usage errors of what cobra's own commands take as a wish for help.
+func strictHelp(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "completion":
+			parent(c)
+		case "help":
+			c.Run, c.RunE = nil, func(_ *cobra.Command, args []string) error {
+				of, rest, err := root.Find(args)
+				switch {
+				case of == nil || err != nil:
+					return noCommand(root, args[0])
+				case len(rest) > 0:
+					return noCommand(of, rest[0])
+				}
+				of.InitDefaultHelpFlag()
+				return of.Help()
+			}
+		}
+	}
 }
 
 func usageError(c *cobra.Command, err error) error {

@@ -218,6 +218,10 @@ func explain(err error) error {
 		return &exitError{code: exitOther, err: err, why: "this machine has no such address: choose one of its own, or :7070 for all"}
 	case errors.Is(err, syscall.EACCES):
 		return &exitError{code: exitOther, err: err, why: "this user may not: choose a port above 1023, or a directory of its own"}
+	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ENOTDIR):
+		return &exitError{code: exitOther, err: err, why: "no directory can be made there: choose another place for it"}
+	case errors.Is(err, syscall.EROFS):
+		return &exitError{code: exitOther, err: err, why: "that file system is read-only: choose a directory on another one"}
 	case errors.Is(err, storage.ErrDisk):
 		return &exitError{code: exitDisk, err: err, why: "nobody knows what that write left on the disk, so this member stops; check the disk, then start it again"}
 	case errors.As(err, &corrupt), errors.As(err, &refused):

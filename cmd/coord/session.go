@@ -110,6 +110,9 @@ here and never again.
 			"  eval \"$(coord " + f.noun + " " + verb + " --ttl 1m --name worker-1 -o raw)\"",
 		Args: noArgs,
 		RunE: f.g.asks(func(ctx context.Context, a *asking, _ []string) error {
+			if err := checkTTL("ttl", o.TTL); err != nil {
+				return usageError(a.c, err)
+			}
 			o.Previous = os.Getenv("COORD_PREVIOUS_SECRET")
 			s, err := a.Open(ctx, f.kind, o)
 			if err != nil {
