@@ -43,7 +43,7 @@ func FuzzQuery(f *testing.F) {
 		"raw", "children&stat&data&limit=2&after=a", "depth=1", "consistency=bounded&max=500ms", "version=-1&parents&ttl=1s&container",
 		"acl=world:anyone:cdrwa&acl=ip:::1:r", "sequence=job-&ephemeral=true", "recursive=false", "since=0&wait=1ms", "children&initial",
 		"hold&wait=1ms&ttl=5s&owner=me&shared", "limit=3&metadata=%00&at_least=1s", "token=1&force", "verbose&leader", "name=a&ttl=1h",
-		"a=%zz", "a;b", "&&=&", "limit=1e9", "limit=-1", "since=0x1", "wait=9e99h", "timeout=-1", "version=9007199254740993", "raw&raw",
+		"after", "after=", "a=%zz", "a;b", "&&=&", "limit=1e9", "limit=-1", "since=0x1", "wait=9e99h", "timeout=-1", "version=9007199254740993", "raw&raw",
 		"consistency=maybe", "%ff=%ff", "passing&tag=a", "priority=-1&value=x", "at=9&key=a&author=me", "count=2&by=-1&max=1",
 	} {
 		f.Add(uint8(i), s)

@@ -73,7 +73,8 @@ func (w *watching) appendPoll(b []byte, events []op.Event) []byte {
 	if len(events) == 0 {
 		b = append(b, "[]"...)
 	} else {
-		b = w.showing(events).appendEvents(b, events)
+		show := w.showing(events)
+		w.c.s.backlog.do(len(events), func() { b = show.appendEvents(b, events) })
 	}
 	return append(appendZxid(append(b, ','), "next", w.pos), '}', '\n')
 }

@@ -42,9 +42,10 @@ type Server struct {
 	subscriptions atomic.Int64 // watches of all WebSocket connections
 	endpoints     []string
 
-	bodies atomic.Int64 // bytes of bodies held
-	pacer  pacer
-	status statusCache
+	bodies  atomic.Int64 // bytes of bodies held
+	pacer   pacer
+	backlog backlog
+	status  statusCache
 
 	drainOnce sync.Once
 	draining  chan struct{} // closed when the server is about to stop
@@ -76,6 +77,7 @@ func New(c Config) (*Server, error) {
 	if s.metrics == nil {
 		s.metrics = NewMetrics()
 	}
+	s.backlog = newBacklog()
 	s.pacer.seed = maphash.MakeSeed()
 	s.gate = newGate(s.limits.Conns, s.limits.ConnsPerIP, s.metrics)
 	s.metrics.observe(s.backend, s.version)

@@ -156,7 +156,7 @@ const sessionPage = 1000
 func (c *call) listSessions() error {
 	limit := int(c.q.number("limit", 1, sessionPage, sessionPage))
 	var after op.SessionID
-	if s, ok := c.q.take("after"); ok && after.UnmarshalText([]byte(s)) != nil {
+	if s, ok := c.q.take("after"); ok && (after.UnmarshalText([]byte(s)) != nil || after == 0) {
 		c.q.faults.add("after", "must be a session id")
 	}
 	v, err := c.view()

@@ -80,7 +80,7 @@ func (w *watching) stopped(err error) error {
 func (w *watching) sendInitial() error {
 	for page := w.page; page != nil; {
 		b := appendZxid([]byte("event: initial\ndata: {"), "zxid", w.pos)
-		b = appendNodes(append(b, `,"nodes":`...), page.Nodes)
+		w.c.s.backlog.do(len(page.Nodes), func() { b = appendNodes(append(b, `,"nodes":`...), page.Nodes) })
 		b = append(appendBool(append(b, ','), "more", page.More), "}\n"...)
 		if !page.More {
 			w.state, w.page = nil, nil
@@ -108,18 +108,24 @@ func (w *watching) sendEvents() (bool, error) {
 	if err != nil || len(events) == 0 {
 		return false, err
 	}
-	show, first := w.showing(events), events[0].Zxid
+	show := w.showing(events)
 	var b []byte
-	for len(events) > 0 {
-		n := transaction(events)
-		b = show.appendChange(b, events[:n])
-		events = events[n:]
-	}
+	w.c.s.backlog.do(len(events), func() { b = show.appendChanges(nil, events) })
 	err = w.send(b)
 	if err == nil {
-		w.c.s.metrics.delivered(first, w.live)
+		w.c.s.metrics.delivered(events[0].Zxid, w.live)
 	}
 	return true, err
+}
+
+// appendChanges appends a message for each transaction.
+func (s *showing) appendChanges(b []byte, events []op.Event) []byte {
+	for len(events) > 0 {
+		n := transaction(events)
+		b = s.appendChange(b, events[:n])
+		events = events[n:]
+	}
+	return b
 }
 
 // transaction returns how many of the events, from the first on, belong to one transaction.

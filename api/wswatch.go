@@ -248,7 +248,7 @@ func (c *wsConn) deliverInitial(w *wsWatch) error {
 		return c.endWatch(w, err)
 	}
 	part := &frame.Initial{Watch: w.id, Pos: w.pos, Nodes: page.Nodes, More: page.More}
-	c.write.buf = c.codec.append(c.write.buf, part)
+	c.s.backlog.do(len(page.Nodes), func() { c.write.buf = c.codec.append(c.write.buf, part) })
 	if page.More {
 		w.after = page.Nodes[len(page.Nodes)-1].Path
 		c.again(w)
@@ -279,16 +279,18 @@ func (c *wsConn) appendEvents(w *wsWatch, events []op.Event) {
 	if w.data {
 		show.view = c.viewAt(events[len(events)-1].Zxid)
 	}
-	for i := range events {
-		e := &f.Events[i]
-		e.Event = events[i]
-		e.ACL = nil
-		e.Data, e.HasData = show.of(&events[i])
-		c.s.metrics.watchEvents.WithLabelValues(e.Type.String()).Inc()
-	}
+	c.s.backlog.do(len(events), func() {
+		for i := range events {
+			e := &f.Events[i]
+			e.Event = events[i]
+			e.ACL = nil
+			e.Data, e.HasData = show.of(&events[i])
+			c.s.metrics.watchEvents.WithLabelValues(e.Type.String()).Inc()
+		}
+		c.write.buf = c.codec.append(c.write.buf, f)
+	})
 	w.told = w.pos
 	c.show(w.pos)
-	c.write.buf = c.codec.append(c.write.buf, f)
 	if first := events[0].Zxid; first > w.live {
 		c.write.events = append(c.write.events, first)
 	}
