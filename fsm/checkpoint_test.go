@@ -129,11 +129,14 @@ func TestImpossibleStates(t *testing.T) {
 			m.putResult(m.session(id), "?")
 			m.rebind(id, func(a *attachment) { a.next++ })
 		},
-		"a key from tomorrow":           func(m *Machine) { m.putKey(keyID{"p", "k"}, &answer{born: m.age + 1, encoded: no}) },
-		"a bad path":                    func(m *Machine) { m.plant("/a\x00", &node{}) },
-		"a child of an ephemeral":       func(m *Machine) { m.plant("/el/n-0000000000/x", &node{}) },
-		"an ephemeral of nobody":        func(m *Machine) { m.plant("/n", &node{kind: op.Ephemeral}) },
-		"an ephemeral of the dead":      func(m *Machine) { m.plant("/n", &node{kind: op.Ephemeral, rare: &rare{owner: 1 << 40}}) },
+		"a key from tomorrow":      func(m *Machine) { m.putKey(keyID{"p", "k"}, &answer{born: m.age + 1, encoded: no}) },
+		"a bad path":               func(m *Machine) { m.plant("/a\x00", &node{}) },
+		"a child of an ephemeral":  func(m *Machine) { m.plant("/el/n-0000000000/x", &node{}) },
+		"an ephemeral of nobody":   func(m *Machine) { m.plant("/n", &node{kind: op.Ephemeral}) },
+		"an ephemeral of the dead": func(m *Machine) { m.plant("/n", &node{kind: op.Ephemeral, rare: &rare{owner: 1 << 40}}) },
+		"an ephemeral of a long TTL": func(m *Machine) {
+			m.plant("/n", &node{kind: op.Ephemeral, rare: &rare{owner: m.byID.At(0), ttl: maxTTL + 1}})
+		},
 		"a persistent one of a session": func(m *Machine) { m.plant("/n", &node{rare: &rare{owner: m.byID.At(0)}}) },
 		"a TTL of nothing":              func(m *Machine) { m.plant("/n", &node{kind: op.TTL, rare: &rare{}}) },
 		"a container with a TTL":        func(m *Machine) { m.plant("/n", &node{kind: op.Container, rare: &rare{ttl: 1}}) },

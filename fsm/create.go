@@ -43,10 +43,8 @@ func (m *Machine) create(c *caller, x *op.Create) op.Result {
 
 // checkCreate checks what can be said without looking at the tree.
 func (m *Machine) checkCreate(c *caller, x *op.Create) *op.Error {
-	ttl := x.TTL / time.Millisecond
 	switch {
-	case x.Kind > op.TTL, x.Kind == op.TTL && (ttl < 1 || ttl > maxTTL), x.Kind != op.TTL && x.TTL != 0,
-		x.Kind == op.Ephemeral && c.session == 0, x.Replace && x.Sequence:
+	case x.Kind > op.TTL, x.Kind == op.Ephemeral && c.session == 0, x.Replace && x.Sequence, !fitting(x):
 		return &op.Error{Code: op.BadRequest}
 	case x.Parents && !complete(x):
 		return &op.Error{Code: op.BadPath}
@@ -58,6 +56,15 @@ func (m *Machine) checkCreate(c *caller, x *op.Create) *op.Error {
 		return err
 	}
 	return m.checkACL(x.ACL, c.auth)
+}
+
+// fitting reports whether the time to live is one, where there can be one.
+func fitting(x *op.Create) bool {
+	if x.Kind != op.TTL && !x.Lingering() {
+		return x.TTL == 0
+	}
+	ms := x.TTL / time.Millisecond
+	return ms >= 1 && ms <= maxTTL
 }
 
 // complete reports whether the path will be valid. It is asked before the tree is only if missing parents are to be made, for
@@ -152,7 +159,7 @@ func (m *Machine) newChild(c *caller, x *op.Create) *node {
 	n.numbered = x.Sequence
 	switch x.Kind {
 	case op.Ephemeral:
-		n.part().owner = c.session
+		n.part().owner, n.part().ttl = c.session, uint64(x.TTL/time.Millisecond)
 	case op.Container:
 		n.part().touched = m.age
 	case op.TTL:

@@ -22,7 +22,7 @@ func TestAgainstModel(t *testing.T) {
 		}
 		return true
 	}
-	seed := uint64(0)
+	seed, outlived := uint64(0), 0
 	for ; seed < 25 || !covered(); seed++ {
 		if seed == atMost {
 			t.Fatalf("still not covered: done %v, refused %v", done, refused)
@@ -34,6 +34,7 @@ func TestAgainstModel(t *testing.T) {
 				return
 			}
 		}
+		outlived += d.stayed
 		for _, c := range d.counted {
 			if c.yes {
 				done[c.verb]++
@@ -43,7 +44,10 @@ func TestAgainstModel(t *testing.T) {
 			codes[c.code]++
 		}
 	}
-	t.Logf("%d histories: done %v, refused %v, codes %v", seed, done, refused, codes)
+	t.Logf("%d histories: done %v, refused %v, codes %v; %d nodes outlived their session", seed, done, refused, codes, outlived)
+	if outlived < enough {
+		t.Errorf("%d nodes outlived their session", outlived)
+	}
 	for _, c := range []op.Code{
 		op.BadRequest, op.BadPath, op.Denied, op.NoNode, op.NoSession, op.NodeExists, op.NotEmpty, op.ChildrenOfEphemeral, op.NotHolder,
 		op.SessionExpired, op.BadVersion, op.StaleToken, op.TooLarge, op.InvalidACL, op.InvalidConfig, op.QuotaExceeded, op.KeyMismatch,
@@ -61,6 +65,23 @@ type outcome struct {
 	yes  bool
 }
 
+// stayed counts the nodes that outlived their session in a batch.
+func stayed(b *op.Batch, results []op.Result, events []op.Event) (n int) {
+	ends := map[op.Zxid]bool{}
+	for i, r := range b.Requests {
+		switch r.Op.Verb() {
+		case op.VerbExpire, op.VerbCloseSession, op.VerbOpenSession:
+			ends[results[i].Zxid] = true
+		}
+	}
+	for _, e := range events {
+		if e.Type == op.Changed && e.Kind == op.TTL && ends[e.Zxid] {
+			n++
+		}
+	}
+	return n
+}
+
 type differ struct {
 	t       *testing.T
 	seed    uint64
@@ -68,6 +89,7 @@ type differ struct {
 	model   *model
 	g       *generator
 	counted []outcome
+	stayed  int // nodes that outlived their session
 }
 
 func (d *differ) step() {
@@ -76,6 +98,7 @@ func (d *differ) step() {
 	before := d.m.Digest()
 	got := d.m.Apply(b)
 	want, wantEvents := d.model.apply(b)
+	d.stayed += stayed(b, got.Results, got.Events)
 	for i, r := range b.Requests {
 		d.same(r, "answer", describe(got.Results[i]), describe(want[i]))
 		d.count(r.Op, &got.Results[i])

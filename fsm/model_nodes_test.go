@@ -134,8 +134,8 @@ func (m *model) condition(path string, c op.Cond, auth []op.Identity) *op.Error 
 
 func (m *model) create(r *op.Request, x *op.Create) op.Result {
 	ms := int64(x.TTL / time.Millisecond)
-	if x.Kind == op.TTL && (ms < 1 || ms >= 1<<40) || x.Kind != op.TTL && x.TTL != 0 ||
-		x.Kind == op.Ephemeral && r.Session == 0 || x.Replace && x.Sequence {
+	lives := x.Kind == op.TTL || x.Kind == op.Ephemeral && x.TTL != 0
+	if lives && (ms < 1 || ms >= 1<<40) || !lives && x.TTL != 0 || x.Kind == op.Ephemeral && r.Session == 0 || x.Replace && x.Sequence {
 		return no(op.BadRequest, x.Path)
 	}
 	whole := x.Path

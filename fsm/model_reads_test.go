@@ -158,7 +158,7 @@ func (m *model) open(r *op.Request, x *op.OpenSession) op.Result {
 		if !(s.secret != op.Hash{} && s.secret == x.Proof || who != "" && who == s.principal) {
 			return no(op.Denied, "")
 		}
-		m.end(id)
+		m.end(id, false)
 		res.Count = 1
 		break
 	}
@@ -174,12 +174,44 @@ func (m *model) open(r *op.Request, x *op.OpenSession) op.Result {
 	return res
 }
 
-func (m *model) end(id op.SessionID) {
+// end ends a session: by its own wish, or otherwise, when what has a time to live stays for that long.
+func (m *model) end(id op.SessionID, own bool) {
 	paths := m.ephemerals(id)
 	delete(m.sessions, id)
+	stays := map[string]bool{}
 	for _, p := range paths {
-		m.remove(p)
+		n := m.nodes[p]
+		stays[p] = !own && n.ttl > 0 && (!n.numbered || m.foremost(p))
 	}
+	for _, p := range paths {
+		if !stays[p] {
+			m.remove(p)
+			continue
+		}
+		n := m.nodes[p]
+		n.kind, n.owner, n.touched, n.mzxid, n.mtime = op.TTL, 0, m.age, m.zxid, m.wall
+		if n.version++; n.version == -1 {
+			n.version = 0
+		}
+		m.nodes[p] = n
+		m.event(op.Changed, p, n)
+	}
+}
+
+// foremost reports whether no other sequence node stands before that one in its directory.
+func (m *model) foremost(path string) bool {
+	for p, n := range m.nodes {
+		if p != path && p != "/" && n.numbered && op.Parent(p) == op.Parent(path) && m.before(p, path) {
+			return false
+		}
+	}
+	return true
+}
+
+// before compares two sequence nodes of a directory.
+func (m *model) before(a, b string) bool {
+	x, y := m.nodes[a], m.nodes[b]
+	return x.czxid < y.czxid || x.czxid == y.czxid && a[len(a)-10:] < b[len(b)-10:]
 }
 
 func (m *model) attach(x *op.Attach) op.Result {
@@ -220,7 +252,7 @@ func (m *model) close(r *op.Request, x *op.CloseSession) op.Result {
 	if err := m.managed(r, x.Session, x.Killed); err != nil {
 		return op.Result{Err: err}
 	}
-	m.end(x.Session)
+	m.end(x.Session, !x.Killed)
 	return op.Result{Count: 1}
 }
 
@@ -237,7 +269,7 @@ func (m *model) expire(x *op.Expire) op.Result {
 		if res.Count == 0 {
 			m.zxid++
 		}
-		m.end(e.Session)
+		m.end(e.Session, false)
 		res.Count++
 	}
 	return res

@@ -26,7 +26,7 @@ type rare struct {
 	acl      *op.ACLRef // nil for the open one
 	dir      *dir       // nil if there never was a child
 	owner    op.SessionID
-	ttl      uint64 // milliseconds
+	ttl      uint64 // milliseconds; of an ephemeral node that outlives its session too
 	touched  uint64 // the age clock at the creation of a container, or at the latest change of a TTL node's data
 	aversion int32
 	dataHash sum // of data too long to be hashed again whenever it goes

@@ -188,7 +188,7 @@ func (g *generator) create() *op.Create {
 	} else if x.Sequence && g.one(2) {
 		x.Kind = op.Ephemeral
 	}
-	if x.Kind == op.TTL || g.one(50) {
+	if x.Kind == op.TTL || x.Kind == op.Ephemeral && g.one(2) || g.one(50) {
 		x.TTL = time.Duration(g.IntN(2000)) * time.Millisecond
 	}
 	return x
@@ -283,7 +283,7 @@ func (g *generator) op(r *op.Request) op.Op {
 		return &op.Attach{Session: g.session(), Secret: pick(g, op.Hash{1}, op.Hash{2}), Nonce: uint64(g.IntN(3))}
 	case 3:
 		return &op.SetTimeout{Session: pick(g, r.Session, g.session()), Timeout: time.Duration(g.IntN(20_000)) * time.Millisecond}
-	case 4:
+	case 4, 17:
 		return &op.CloseSession{Session: pick(g, r.Session, g.session()), Killed: g.one(2)}
 	case 5:
 		return g.expire()

@@ -57,8 +57,10 @@ func (l *loader) readNode(r *wire.Reader) (path string, n *node) {
 // plausible reports whether a node has what its kind has, and no more.
 func plausible(n *node, x *rare) bool {
 	switch n.kind {
-	case op.Persistent, op.Ephemeral:
-		return (x.owner != 0) == (n.kind == op.Ephemeral) && x.ttl == 0 && x.touched == 0
+	case op.Persistent:
+		return x.owner == 0 && x.ttl == 0 && x.touched == 0
+	case op.Ephemeral:
+		return x.owner != 0 && x.ttl <= maxTTL && x.touched == 0
 	case op.Container:
 		return x.owner == 0 && x.ttl == 0 && x.touched <= maxAge
 	}

@@ -308,7 +308,7 @@ func (m *Machine) expire(x *op.Expire) op.Result {
 	return res
 }
 
-// end ends a session, and deletes its ephemeral nodes in the order of their paths.
+// end ends a session, and deletes its ephemeral nodes in the order of their paths, but for those that outlive it.
 func (m *Machine) end(id op.SessionID, why Ending) {
 	s, _ := m.sessions.Delete(id)
 	m.byID, _ = m.byID.Delete(&m.epoch, id)
@@ -323,10 +323,47 @@ func (m *Machine) end(id op.SessionID, why Ending) {
 	m.dropResults(s)
 	m.tell(s, SessionChange{Ended: true, Why: why})
 	m.leaving = why
+	var stay []string
+	if why != ClosedByOwner {
+		stay = m.lingering(s)
+	}
 	for path := range s.ephemerals.After("") {
 		n, _ := m.nodes.Get(path)
+		if len(stay) > 0 && stay[0] == path {
+			m.linger(path, n)
+			stay = stay[1:]
+			continue
+		}
 		m.uproot([]place{{path, n}})
 	}
+}
+
+// lingering returns which nodes of a session outlive it: those with a TTL, of sequence nodes only who stands first. That
+// is found out before any of them goes, since that changes who does.
+func (m *Machine) lingering(s *session) (stay []string) {
+	for path := range s.ephemerals.After("") {
+		n, _ := m.nodes.Get(path)
+		if n.rare.ttl == 0 {
+			continue
+		}
+		if dir, _ := m.nodes.Get(op.Parent(path)); !n.numbered || dir.seats().first() == op.Base(path) {
+			stay = append(stay, path)
+		}
+	}
+	return stay
+}
+
+// linger makes an ephemeral node one that goes when its time is over. It counts as a change of its data, so that whoever
+// has seen it before hears of it.
+func (m *Machine) linger(path string, old *node) {
+	m.goes(path, old)
+	n := old.edited()
+	n.kind, n.rare.owner, n.rare.touched = op.TTL, 0, m.age
+	n.mzxid, n.mtime, n.version = m.zxid, m.wall, successor(n.version)
+	m.swap(path, old, n)
+	m.kinds[old.kind]--
+	m.kinds[n.kind]++
+	m.emit(op.Changed, path, n)
 }
 
 // checkEphemerals checks whether a session may have an ephemeral node more. Its end must stay within the limits of one request.

@@ -120,7 +120,7 @@ func (m *Machine) goes(path string, n *node) {
 func (m *Machine) passOn(path string, n *node) {
 	dir := op.Parent(path)
 	p, ok := m.nodes.Get(dir)
-	if !ok || !n.contends() || p.seats() == nil {
+	if !ok || !n.numbered || p.seats() == nil { // one whose session has ended stands there and contends no more
 		return
 	}
 	s, gone := p.seats(), seatOf(path, n)

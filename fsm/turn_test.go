@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -25,9 +26,13 @@ var lineNames = map[string][]string{
 	"/mutex": {"a-lock-"}, "/rw": {"a-__READ__", "a-__READ__", "a-__WRIT__"}, "/slots": {"a" + SlotName(3)},
 }
 
-// standing returns who stands in line, and whether each of them holds the directory, told from the whole order.
+// standing returns who stands in line, and whether each of them holds the directory, told from the whole order. Whose
+// session has ended stands there for nobody, but the others behind it.
 func (l *lineMachine) standing() map[string]bool {
 	holds := map[string]bool{}
+	defer maps.DeleteFunc(holds, func(path string, _ bool) bool {
+		return l.m.View().Read(&op.Exists{Path: path}, nil).Stat.Kind == op.TTL
+	})
 	for _, dir := range lineDirs {
 		at, writers := 0, 0
 		for seat := range l.m.Order(dir) {
@@ -90,7 +95,9 @@ func (l *lineMachine) open() op.SessionID {
 
 func (l *lineMachine) enter(dir string, session op.SessionID) string {
 	names := lineNames[dir]
-	res, _ := l.apply(&op.Create{Path: op.Join(dir, names[l.rand.IntN(len(names))]), Kind: op.Ephemeral, Sequence: true}, session)
+	res, _ := l.apply(&op.Create{
+		Path: op.Join(dir, names[l.rand.IntN(len(names))]), Kind: op.Ephemeral, TTL: time.Duration(l.rand.IntN(2)) * time.Minute, Sequence: true,
+	}, session)
 	return res.Path
 }
 
@@ -113,7 +120,7 @@ func TestTurns(t *testing.T) {
 			case n == 1 && len(l.sessions) > 3: // one turn may come and go on the way: sessions of one contender only
 				i := l.rand.IntN(len(l.sessions))
 				if s, _ := l.m.Session(l.sessions[i]); s.EphemeralCount() <= 1 {
-					l.apply(&op.CloseSession{Session: s.ID}, s.ID)
+					l.apply(&op.CloseSession{Session: s.ID, Killed: l.rand.IntN(2) == 0}, s.ID)
 					l.sessions = slices.Delete(l.sessions, i, i+1)
 				}
 			case n < 11:
@@ -127,10 +134,11 @@ func TestTurns(t *testing.T) {
 
 func (l *lineMachine) leave() {
 	paths := []string{}
-	for path := range l.standing() {
-		paths = append(paths, path)
+	for _, dir := range lineDirs {
+		for seat := range l.m.Order(dir) {
+			paths = append(paths, op.Join(dir, seat.Name))
+		}
 	}
-	slices.Sort(paths)
 	if len(paths) > 0 {
 		l.apply(&op.Delete{Path: paths[l.rand.IntN(len(paths))], If: op.Always}, 0)
 	}

@@ -22,7 +22,7 @@ type NodeKind uint8
 
 const (
 	Persistent NodeKind = iota // nothing
-	Ephemeral                  // the end of the session that created it; cannot have children
+	Ephemeral                  // the end of the session that created it; cannot have children; see also Create.Lingering
 	Container                  // being empty, once it has had a child
 	TTL                        // being empty and unmodified for its time to live
 	numNodeKinds
@@ -51,7 +51,7 @@ type Stat struct {
 	DataLength     int32     // bytes; 0 for null data too
 	NumChildren    int32
 	Kind           NodeKind
-	TTL            time.Duration // of a TTL node, whole milliseconds
+	TTL            time.Duration // of a TTL node, or of an ephemeral one that would become one; whole milliseconds
 }
 
 // ETag returns "mzxid.version", which no other state of any node at this path ever has: unlike the version alone, it

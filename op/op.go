@@ -92,11 +92,17 @@ type Create struct {
 	Data     []byte
 	Kind     NodeKind      // Ephemeral needs a request with a session
 	Sequence bool          // append the parent's next ten-digit sequence number to the path
-	TTL      time.Duration // with kind TTL: 1 ms to 2^40-1 ms, in whole milliseconds
+	TTL      time.Duration // with kind TTL, or Ephemeral: see Lingering; 1 ms to 2^40-1 ms, in whole milliseconds
 	ACL      []ACL         // nil means OpenACL
 	Parents  bool          // make missing parents, as persistent nodes with OpenACL, without data
 	Replace  bool          // an existing node is not an error, it gets the data as by Set; not with Sequence
 }
+
+// Lingering reports whether an ephemeral node is made that outlives its session. If that ends otherwise than by its own
+// close (it expires, is killed or taken over), the node stays, as one of kind TTL that is changed at that moment, and so
+// goes when it was not changed for its TTL. A sequence node does so only if it stands first among those of its directory
+// when the session ends: whoever waits in a line holds nobody up. The age clock counts, as for all nodes with a TTL.
+func (x *Create) Lingering() bool { return x.Kind == Ephemeral && x.TTL != 0 }
 
 // Set replaces a node's data.
 type Set struct {
@@ -226,10 +232,10 @@ type SetTimeout struct {
 	Timeout time.Duration
 }
 
-// CloseSession ends a session and deletes its ephemeral nodes.
+// CloseSession ends a session and deletes its ephemeral nodes, with Killed those that are Lingering excepted.
 type CloseSession struct {
 	Session SessionID
-	Killed  bool // by somebody else than its owner
+	Killed  bool // by somebody else than its owner, or by whoever serves an owner that has gone
 }
 
 // Expiry names a session as its expirer saw it; an attach or a change of timeout decided since then voids it.

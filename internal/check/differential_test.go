@@ -234,7 +234,9 @@ func (g *requests) create(ns *Namespace) op.Op {
 	}
 	switch g.IntN(8) {
 	case 0, 1, 2:
-		x.Kind = op.Ephemeral
+		if x.Kind = op.Ephemeral; g.chance(40) {
+			x.TTL = time.Duration(1+g.IntN(9)) * time.Second
+		}
 	case 3:
 		x.Kind = op.Container
 	case 4:

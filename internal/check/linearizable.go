@@ -19,7 +19,7 @@ import (
 // them make the search endless. What the end of a session does to its ephemeral nodes may come at any time. Paths that
 // change without being named, by recursion or reaping, are left out.
 func Linearizable(h *History) error {
-	byPath := map[string][]porcupine.Operation{}
+	byPath, lingering := map[string][]porcupine.Operation{}, map[string]bool{}
 	done := doneByTag(h)
 	for _, c := range h.Calls {
 		res, end := outcome(c, done)
@@ -28,6 +28,7 @@ func Linearizable(h *History) error {
 		}
 		for path, list := range steps(c, res) {
 			byPath[path] = append(byPath[path], porcupine.Operation{ClientId: c.Client, Input: list, Call: c.Start.Order, Return: end})
+			lingering[path] = lingering[path] || list.lingers()
 			if owner := list.ephemeralOf(); owner != 0 {
 				byPath[path] = append(byPath[path], porcupine.Operation{Input: stepList{{owner: owner}}, Call: c.Start.Order, Return: math.MaxInt64})
 			}
@@ -35,7 +36,7 @@ func Linearizable(h *History) error {
 	}
 	changing := unnamedChanges(h)
 	for _, path := range slices.Sorted(maps.Keys(byPath)) {
-		if changing(path) {
+		if lingering[path] || changing(path) {
 			continue
 		}
 		switch porcupine.CheckOperationsTimeout(registers, byPath[path], searchTime) {
@@ -133,6 +134,14 @@ func (l stepList) ephemeralOf() op.SessionID {
 		}
 	}
 	return 0
+}
+
+// lingers reports whether the steps have made a node that the end of its session may only change.
+func (l stepList) lingers() bool {
+	return slices.ContainsFunc(l, func(s step) bool {
+		x, ok := s.op.(*op.Create)
+		return ok && x.Lingering()
+	})
 }
 
 // steps splits a call into what it did to each path. What failed in a transaction has done nothing.

@@ -195,7 +195,8 @@ func (n *Namespace) inTxn(r *op.Request, o op.Op, list []op.Op, done []op.Result
 func (n *Namespace) create(session op.SessionID, x *op.Create) op.Result {
 	slash := strings.LastIndexByte(x.Path, '/')
 	switch {
-	case x.Kind == op.Ephemeral && session == 0, x.Replace && x.Sequence, (x.Kind == op.TTL) != (x.TTL > 0):
+	case x.Kind == op.Ephemeral && session == 0, x.Replace && x.Sequence, x.TTL < 0, x.Kind == op.TTL && x.TTL == 0,
+		x.TTL > 0 && x.Kind != op.TTL && x.Kind != op.Ephemeral:
 		return no(op.BadRequest)
 	case slash < 0 || strings.IndexByte(x.Path, 0) >= 0:
 		return no(op.BadPath)
@@ -297,16 +298,22 @@ func (n *Namespace) set(x *op.Set) op.Result {
 	if code := at.meets(x.If); code != op.OK {
 		return no(code)
 	}
-	at.data, at.mzxid, at.mtime = slices.Clone(x.Data), n.zxid, n.wall
-	if at.version++; at.version == -1 {
-		at.version = 0
-	}
+	at.data = slices.Clone(x.Data)
 	if at.kind == op.TTL {
 		at.touched = n.age
 	}
-	n.nodes[x.Path] = at
-	n.event(op.Changed, x.Path, at)
+	n.changed(x.Path, at)
 	return op.Result{Stat: n.stat(x.Path)}
+}
+
+// changed puts a node in whose data counts as changed now.
+func (n *Namespace) changed(path string, at node) {
+	at.mzxid, at.mtime = n.zxid, n.wall
+	if at.version++; at.version == -1 {
+		at.version = 0
+	}
+	n.nodes[path] = at
+	n.event(op.Changed, path, at)
 }
 
 // setQuota knows only whether there can be one: none is ever reached.

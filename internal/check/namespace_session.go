@@ -91,7 +91,7 @@ func (n *Namespace) open(r *op.Request, x *op.OpenSession) op.Result {
 		if (s.secret == op.Hash{} || s.secret != x.Proof) && (who == "" || who != s.principal) {
 			return no(op.Denied)
 		}
-		n.end(old)
+		n.end(old, false)
 		res.Count = 1
 	}
 	id := op.SessionID(n.zxid)
@@ -159,17 +159,30 @@ func (n *Namespace) close(r *op.Request, x *op.CloseSession) op.Result {
 	case r.Session != x.Session && !x.Killed:
 		return no(op.Denied)
 	}
-	n.end(x.Session)
+	n.end(x.Session, !x.Killed)
 	return op.Result{Count: 1}
 }
 
-// end ends a session; its ephemeral nodes go in the order of their paths.
-func (n *Namespace) end(id op.SessionID) {
+// end ends a session; its ephemeral nodes go in the order of their paths. Those with a time to live stay for it, unless
+// the session was closed by its owner; of numbered ones only who was the first of its directory until now.
+func (n *Namespace) end(id op.SessionID, own bool) {
 	delete(n.sessions, id)
+	var all []string
+	goes := map[string]bool{}
 	for _, path := range slices.Sorted(maps.Keys(n.nodes)) {
-		if n.nodes[path].owner == id {
-			n.remove(path)
+		if at := n.nodes[path]; at.owner == id {
+			all = append(all, path)
+			goes[path] = own || at.ttl == 0 || at.numbered && n.seats(op.Parent(path))[0].name != op.Base(path)
 		}
+	}
+	for _, path := range all {
+		if goes[path] {
+			n.remove(path)
+			continue
+		}
+		at := n.nodes[path]
+		at.kind, at.owner, at.touched = op.TTL, 0, n.age
+		n.changed(path, at)
 	}
 }
 
@@ -190,7 +203,7 @@ func (n *Namespace) lead(o op.Op) op.Result {
 		for _, e := range x.Sessions {
 			if s := n.sessions[e.Session]; s != nil && s.epoch == e.Epoch && s.timeout == e.Timeout.Milliseconds() {
 				first()
-				n.end(e.Session)
+				n.end(e.Session, false)
 			}
 		}
 	case *op.Reap:
