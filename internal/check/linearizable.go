@@ -17,7 +17,7 @@ import (
 //
 // A write whose outcome its client doesn't know counts as what the log says, and as ended by then: without that, a few of
 // them make the search endless. What the end of a session does to its ephemeral nodes may come at any time. Paths that
-// change without being named, by recursion or reaping, are left out.
+// change without being named, by recursion, by reaping, or as what a session has left, are left out.
 func Linearizable(h *History) error {
 	byPath, lingering := map[string][]porcupine.Operation{}, map[string]bool{}
 	done := doneByTag(h)

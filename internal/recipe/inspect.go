@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"time"
 
 	"github.com/coord-kv/coord/fsm"
 	"github.com/coord-kv/coord/op"
@@ -27,10 +28,24 @@ type Contender struct {
 	Metadata string
 	Priority int
 	Shared   bool
-	Slots    int     // of the semaphore; 0 if it is none
-	Since    op.Time // when it was granted, or came into the line
+	Slots    int           // of the semaphore; 0 if it is none
+	Since    op.Time       // when it was granted, or came into the line
+	Delay    time.Duration // that it has asked for
 
 	foreign bool // it is not coord's
+	kind    op.NodeKind
+	mzxid   op.Zxid
+	mtime   op.Time
+}
+
+// Delayed is what keeps a lock closed whose holder's session has ended unwanted, as the holder had asked for.
+type Delayed struct {
+	Owner string  // of the holder: who says to be the same is let in
+	Token op.Zxid // of the holder
+	Since op.Time // when its session ended
+	Until op.Time // about; the cluster's own clock decides
+
+	node Contender
 }
 
 // Tenure is a grant that has ended.
@@ -54,6 +69,7 @@ type Info struct {
 	Holders []Contender
 	Waiters []Contender // in order
 	Kept    op.Zxid     // token of the last holder, if the minimum hold that it asked for isn't over
+	Delayed *Delayed    // nil if no delay keeps the lock closed
 	History []Tenure    // newest first
 }
 
@@ -115,7 +131,8 @@ func (i *Info) add(n op.Node) {
 	c, ours := contenderOf(n.Data)
 	i.Waiters = append(i.Waiters, Contender{
 		Path: n.Path, Token: n.Stat.Czxid, Session: n.Stat.EphemeralOwner, Owner: c.Owner, Metadata: c.Metadata,
-		Priority: c.Priority, Shared: class == fsm.Shared, Slots: fsm.Slots(name), Since: n.Stat.Ctime, foreign: !ours,
+		Priority: c.Priority, Shared: class == fsm.Shared, Slots: fsm.Slots(name), Since: n.Stat.Ctime,
+		Delay: n.Stat.TTL, foreign: !ours, kind: n.Stat.Kind, mzxid: n.Stat.Mzxid, mtime: n.Stat.Mtime,
 	})
 }
 
@@ -126,6 +143,16 @@ func (i *Info) split() {
 	}
 	n := 1
 	switch first := i.Waiters[0]; {
+	case first.kind == op.TTL:
+		i.Mode = exclusive
+		i.Waiters = i.Waiters[1:]
+		for _, t := range i.History {
+			if t.Token == first.Token {
+				first.Session = t.Session
+			}
+		}
+		i.Delayed = &Delayed{first.Owner, first.Token, first.mtime, first.mtime + op.Time(first.Delay.Milliseconds()), first}
+		return
 	case first.Slots > 0:
 		i.Mode, i.Slots = semaphore, first.Slots
 		n = min(first.Slots, len(i.Waiters))
@@ -148,7 +175,9 @@ func (i *Info) split() {
 func (i *Info) readHistory(ctx context.Context, r Reader) (found bool, err error) {
 	inLine := make(map[op.Zxid]int, len(i.Waiters))
 	for at, c := range i.Waiters {
-		inLine[c.Token] = at
+		if c.kind != op.TTL { // else its session has ended, and with it the tenure
+			inLine[c.Token] = at
+		}
 	}
 	for n, err := range children(ctx, r, historyOf(i.Dir), true) {
 		if errors.Is(err, &op.Error{Code: op.NoNode}) {
@@ -232,6 +261,9 @@ func (i *Info) heldBy(dir string) string {
 	switch {
 	case i == nil:
 		return dir + " is held"
+	case i.Delayed != nil:
+		return fmt.Sprintf("%s is closed for a while to all but %s, whose session has ended, token %d, as that one asked for",
+			dir, i.Delayed.Owner, i.Delayed.Token)
 	case len(i.Holders) == 0 && i.Kept != 0:
 		return fmt.Sprintf("%s is kept for a while after its last holder, token %d, as that one asked for", dir, i.Kept)
 	case len(i.Holders) == 0:
@@ -291,28 +323,38 @@ func recordOf(ctx context.Context, r Reader, dir string, token op.Zxid) (string,
 
 // Break takes a lock from its holder: of that token, or with 0 whichever stands first. The holder's node is deleted and
 // how the tenure ended recorded, as broken by whom by says; the lock passes on to the next in line, with a higher
-// token. It takes the permission to delete children of the lock's directory. The error is a not_holder if nobody holds
-// it so.
+// token, and without a delay: whoever uses force is taken to know what has become of the holder. A lock that a delay
+// keeps closed is opened so too. It takes the permission to delete children of the lock's directory. The error is a
+// not_holder if nobody holds it so.
 func Break(ctx context.Context, c Conn, name string, token op.Zxid, by string) (*Contender, error) {
-	i, err := Inspect(ctx, c, name)
-	if err != nil {
-		return nil, err
+	for {
+		i, err := Inspect(ctx, c, name)
+		if err != nil {
+			return nil, err
+		}
+		h, err := broken(ctx, c, i, token, by)
+		if !errors.Is(err, &op.Error{Code: op.BadVersion}) { // else its session has ended since we looked
+			return h, err
+		}
 	}
-	return broken(ctx, c, i, token, by)
 }
 
 func broken(ctx context.Context, c Conn, i *Info, token op.Zxid, by string) (*Contender, error) {
-	at := slices.IndexFunc(i.Holders, func(h Contender) bool { return token == 0 || h.Token == token })
+	all := i.Holders
+	if i.Delayed != nil {
+		all = []Contender{i.Delayed.node}
+	}
+	at := slices.IndexFunc(all, func(h Contender) bool { return token == 0 || h.Token == token })
 	if at < 0 {
 		return nil, &op.Error{Code: op.NotHolder, Outcome: op.Decided, Path: i.Dir, Detail: "nobody holds " + i.Dir + " so"}
 	}
-	h := i.Holders[at]
+	h := all[at]
 	record, err := recordOf(ctx, c, i.Dir, h.Token)
 	if err != nil {
 		return nil, err
 	}
-	t := tenure{Owner: h.Owner, Session: h.Session, Ended: Broken, By: by}
-	_, err = c.Do(ctx, ending(i.Dir, h.Path, h.Token, record, t))
+	t := tenure{Token: h.Token, Owner: h.Owner, Session: h.Session, Ended: Broken, By: by}
+	_, err = c.Do(ctx, ending(i.Dir, h.Path, h.mzxid, record, t))
 	if errors.Is(err, &op.Error{Code: op.NoNode}) {
 		err = notHeld(i.Dir, h.Token)
 	}

@@ -17,9 +17,10 @@ import (
 // A line is a directory of ephemeral sequence nodes, one for each contender, in the order of their coming. The state
 // machine keeps that order; a line only asks it. Both locks and elections stand on it.
 type line struct {
-	conn Conn
-	dir  string
-	data []byte // of the contender's node
+	conn  Conn
+	dir   string
+	data  []byte        // of the contender's node
+	delay time.Duration // how long that outlives its session; see op.Create.Lingering
 }
 
 // place is where one contender stands, as of zxid.
@@ -30,6 +31,8 @@ type place struct {
 	rank   op.RankInfo
 	kept   bool // the minimum hold of an earlier holder is not over
 	zxid   op.Zxid
+	legacy legacy // what is known of the first in line, if anything
+	told   int    // how many must leave first, as the caller was told last; -1 for not yet
 }
 
 func (p *place) name() string { return op.Base(p.path) }
@@ -97,7 +100,7 @@ func (l *line) making() []op.Op {
 // standing are the operations that stand in line, behind those of before. The last ones are always the same.
 func (l *line) standing(prefix string, tenure []byte, before []op.Op) []op.Op {
 	ops := slices.Concat(before, []op.Op{
-		&op.Create{Path: op.Join(l.dir, prefix), Data: l.data, Kind: op.Ephemeral, Sequence: true},
+		&op.Create{Path: op.Join(l.dir, prefix), Data: l.data, Kind: op.Ephemeral, TTL: l.delay, Sequence: true},
 		&op.Rank{Of: int32(len(before) + 1)},
 		&op.Exists{Path: l.keeper()},
 	})
@@ -115,7 +118,7 @@ func (l *line) entered(o *op.Txn, res *op.Result) *place {
 	}
 	i := slices.IndexFunc(list, func(o op.Op) bool { return o.Verb() == op.VerbRank })
 	r := res.Results
-	p := &place{path: r[i-1].Path, rank: *r[i].Rank, kept: r[i+1].Stat != nil, zxid: res.Zxid}
+	p := &place{path: r[i-1].Path, rank: *r[i].Rank, kept: r[i+1].Stat != nil, zxid: res.Zxid, told: -1}
 	p.token = p.rank.Token
 	if len(r) > i+2 {
 		p.record = r[i+2].Path
@@ -181,6 +184,7 @@ func (l *line) stand(ctx context.Context, p *place) error {
 		return err
 	}
 	p.rank, p.zxid = *res.Rank, res.Zxid
+	p.kept, p.legacy = false, legacy{} // were known as of the zxid before
 	return nil
 }
 
@@ -192,6 +196,12 @@ func takenOut(path string) error {
 // changes may have been missed; p.zxid moves on.
 func (l *line) gone(ctx context.Context, p *place, f watch.Filter, enough func(op.Event) bool) error {
 	f.Types = watch.TypesOf(op.Deleted)
+	return l.until(ctx, p, f, func(list []op.Event) bool { return slices.ContainsFunc(list, enough) })
+}
+
+// until waits until enough says so, which is called with all that has happened within f after p.zxid, or until changes
+// may have been missed; p.zxid moves on.
+func (l *line) until(ctx context.Context, p *place, f watch.Filter, enough func([]op.Event) bool) error {
 	events, err := l.conn.Watch(ctx, f, p.zxid)
 	if err != nil {
 		return ignoreGap(err)
@@ -203,7 +213,7 @@ func (l *line) gone(ctx context.Context, p *place, f watch.Filter, enough func(o
 			return ignoreGap(err)
 		}
 		p.zxid = at
-		if slices.ContainsFunc(list, enough) {
+		if enough(list) {
 			return nil
 		}
 	}
@@ -237,14 +247,22 @@ func (l *line) lost(err error) error {
 
 // mine reports whether the node called name is of the same session and owner.
 func (l *line) mine(ctx context.Context, name string) (bool, error) {
-	res, err := l.conn.Read(ctx, &op.Get{Path: op.Join(l.dir, name)}, op.ReadOptions{Level: op.Sequential})
+	n, err := l.contender(ctx, name, 0)
+	return err == nil && n != nil && l.owns(n), err
+}
+
+// owns reports whether a contender is of the same session and owner.
+func (l *line) owns(n *op.Result) bool {
+	return n.Stat.EphemeralOwner == l.conn.Session() && ownerOf(n.Data) == ownerOf(l.data)
+}
+
+// contender reads the node of that name, as of a state not older than min. It is nil if the node has gone.
+func (l *line) contender(ctx context.Context, name string, min op.Zxid) (*op.Result, error) {
+	res, err := l.conn.Read(ctx, &op.Get{Path: op.Join(l.dir, name)}, op.ReadOptions{Level: op.Sequential, MinZxid: min})
 	if errors.Is(err, &op.Error{Code: op.NoNode}) {
-		return false, nil
+		return nil, nil
 	}
-	if err != nil {
-		return false, err
-	}
-	return res.Stat.EphemeralOwner == l.conn.Session() && ownerOf(res.Data) == ownerOf(l.data), nil
+	return res, err
 }
 
 // ownerOf returns who a contender says it is. Curator writes an address there, kazoo an identifier: plain text.

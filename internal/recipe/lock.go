@@ -32,6 +32,7 @@ type Spec struct {
 	Owner    string          // who holds it, for people and against reentrance; "" for the session's id
 	Metadata string          // for people, up to op.MaxMetadata bytes
 	AtLeast  time.Duration   // how long an exclusive lock stays taken after the grant, whatever becomes of its holder
+	Delay    time.Duration   // how long it stays closed to other owners after its holder's session has ended unwanted
 	Waiting  func(ahead int) // told how many must leave first, whenever that changes; 0: a minimum hold must end
 	Rand     io.Reader       // nil for crypto/rand.Reader
 }
@@ -58,12 +59,15 @@ func NewLock(c Conn, s Spec) (*Lock, error) {
 	if l.rand == nil {
 		l.rand = crand.Reader
 	}
-	l.line = line{conn: c, dir: dir, data: encode(contender{Owner: s.Owner, Metadata: s.Metadata})}
+	l.line = line{conn: c, dir: dir, data: encode(contender{Owner: s.Owner, Metadata: s.Metadata}), delay: s.Delay}
 	return l, nil
 }
 
 // maxSlots bounds a semaphore; its size is a part of its contenders' names.
 const maxSlots = 1_000_000
+
+// maxDelay bounds for how long a lock can be closed by somebody who is gone. Until then only force opens it.
+const maxDelay = 24 * time.Hour
 
 func (s *Spec) check() error {
 	switch {
@@ -75,6 +79,10 @@ func (s *Spec) check() error {
 		return op.Errorf(op.BadRequest, "slots are for semaphores")
 	case s.AtLeast != 0 && (s.Mode == Read || s.Mode == Slot):
 		return op.Errorf(op.BadRequest, "a minimum hold is for exclusive locks")
+	case s.Delay != 0 && (s.Mode == Read || s.Mode == Slot):
+		return op.Errorf(op.BadRequest, "a delay is for exclusive locks")
+	case s.Delay < 0 || s.Delay%time.Millisecond != 0 || s.Delay > maxDelay:
+		return op.Errorf(op.BadRequest, "a delay of %s; it is in whole milliseconds, up to %s", s.Delay, maxDelay)
 	case s.AtLeast < 0 || s.AtLeast%time.Millisecond != 0:
 		return op.Errorf(op.BadRequest, "a minimum hold of %s; it is in whole milliseconds", s.AtLeast)
 	}
@@ -247,7 +255,10 @@ func (l *Lock) settle(ctx context.Context, p *place, wait bool) error {
 	ctx, end := l.during(ctx)
 	defer end()
 	for {
-		if l.first(p) && !p.kept {
+		if err := l.look(ctx, p); err != nil {
+			return err
+		}
+		if (l.first(p) || l.inherits(p)) && !p.kept {
 			if ok, err := l.confirm(ctx, p); ok || err != nil {
 				return err
 			}
@@ -278,11 +289,14 @@ func (l *Lock) refuseReentrance(ctx context.Context, p *place) error {
 		if name == "" || l.spec.Mode == Slot {
 			continue
 		}
-		mine, err := l.mine(ctx, name)
+		n, err := l.contender(ctx, name, 0)
 		switch {
 		case err != nil:
 			return err
-		case mine && name == p.rank.First:
+		case name != p.rank.First || n == nil:
+		case !l.owns(n):
+			p.legacy = legacyOf(name, n)
+		default:
 			return &op.Error{
 				Code: op.LockHeld, Outcome: op.Decided, Path: l.dir, Detail: fmt.Sprintf(
 					"this session holds it already as %q, and locks are not reentrant; another owner could wait for it", l.spec.Owner),
@@ -295,7 +309,13 @@ func (l *Lock) refuseReentrance(ctx context.Context, p *place) error {
 // confirm has the state machine check that it is p's turn, while its session lives, and records the tenure. It returns
 // false if it isn't; p then says why.
 func (l *Lock) confirm(ctx context.Context, p *place) (bool, error) {
-	then := []op.Op{&op.Holder{Dir: l.dir, Token: p.token, Rule: l.rule}, l.recording(l.tenure(p.token))}
+	var then []op.Op
+	inherits := l.inherits(p)
+	if inherits {
+		then = append(then, exactly(op.Join(l.dir, p.legacy.name), p.legacy.mzxid))
+	}
+	record := len(then) + 1
+	then = append(then, &op.Holder{Dir: l.dir, Token: p.token, Rule: l.rule}, l.recording(l.tenure(p.token)))
 	if l.spec.AtLeast > 0 {
 		then = append(then, &op.Create{
 			Path: l.keeper(), Data: l.tenure(p.token), Kind: op.TTL, TTL: l.spec.AtLeast,
@@ -307,7 +327,8 @@ func (l *Lock) confirm(ctx context.Context, p *place) (bool, error) {
 	}
 	res, err := l.do(o)
 	switch {
-	case errors.Is(err, &op.Error{Code: op.StaleToken}):
+	case errors.Is(err, &op.Error{Code: op.StaleToken}), inherits && changed(err):
+		p.legacy = legacy{}
 		return false, l.stand(ctx, p)
 	case err != nil:
 		return false, err
@@ -315,37 +336,68 @@ func (l *Lock) confirm(ctx context.Context, p *place) (bool, error) {
 		p.kept, p.zxid = true, res.Zxid
 		return false, nil
 	}
-	p.record, p.zxid = res.Results[1].Path, res.Zxid
+	p.record, p.zxid = res.Results[record].Path, res.Zxid
 	return true, nil
 }
 
 // turn waits until it may be p's turn. Each waits for one node only, so a release wakes one: an exclusive contender for
 // its predecessor, a reader for the nearest writer before it; for the slot of a semaphore, whichever comes free, it
-// counts those that leave before it.
+// counts those that leave before it. If that node changes, it may have become a legacy.
 func (l *Lock) turn(ctx context.Context, p *place) error {
-	if l.spec.Waiting != nil {
-		l.spec.Waiting(l.ahead(p))
+	if n := l.ahead(p); l.spec.Waiting != nil && n != p.told {
+		p.told = n
+		l.spec.Waiting(n)
 	}
-	kept := l.first(p) // then that is what there is to wait for
-	p.kept = false     // is not known any more as soon as p.zxid moves on
-	if kept {
+	kept := l.first(p) || l.inherits(p) // then that is what there is to wait for
+	p.kept = false                      // is not known any more as soon as p.zxid moves on
+	switch {
+	case kept:
 		return l.gone(ctx, p, watch.Filter{Path: l.keeper()}, whichever)
-	}
-	if l.spec.Mode == Slot {
+	case l.spec.Mode == Slot:
 		return l.slotFree(ctx, p)
+	case l.waitsForLegacy(p):
+		return l.afterLegacy(ctx, p)
 	}
-	before, last := p.rank.Predecessor, p.rank.Position == 1
-	if l.spec.Mode == Read {
-		before, last = p.rank.Writer, p.rank.Exclusive == 1
-	}
-	if err := l.gone(ctx, p, watch.Filter{Path: op.Join(l.dir, before)}, whichever); err != nil {
+	gone := false
+	f := watch.Filter{Path: op.Join(l.dir, l.behind(p)), Types: watch.TypesOf(op.Deleted, op.Changed)}
+	err := l.until(ctx, p, f, func(list []op.Event) bool {
+		gone = gone || slices.ContainsFunc(list, deleted)
+		return len(list) > 0
+	})
+	switch {
+	case err != nil:
 		return err
-	}
-	if last { // confirm asks the state machine
-		p.rank.Position, p.rank.Exclusive = p.rank.Position-1, 0
+	case gone && l.next(p):
+		l.moveUp(p)
 		return nil
 	}
 	return l.stand(ctx, p)
+}
+
+func deleted(ev op.Event) bool { return ev.Type == op.Deleted }
+
+// next reports whether it is p's turn when the one for whom it waits has left, and moveUp notes that it has: confirm asks
+// the state machine.
+func (l *Lock) next(p *place) bool {
+	if l.spec.Mode == Read {
+		return p.rank.Exclusive == 1
+	}
+	return p.rank.Position == 1
+}
+
+func (l *Lock) moveUp(p *place) {
+	p.rank.Position, p.rank.Exclusive, p.legacy = p.rank.Position-1, 0, legacy{}
+}
+
+// behind returns the name of the one for whom p waits first of all; "" if p is a contender for a semaphore.
+func (l *Lock) behind(p *place) string {
+	switch l.spec.Mode {
+	case Slot:
+		return ""
+	case Read:
+		return p.rank.Writer
+	}
+	return p.rank.Predecessor
 }
 
 func whichever(op.Event) bool { return true }

@@ -27,6 +27,8 @@ var (
 //   - remembered: when nobody can go on, nobody waits
 //   - alive: nobody is granted anything by an answer to what it asked after the end of its session
 //   - clean: nothing of those who are done is left in the line
+//   - delayed: what a holder's lost session leaves is gone only when the delay is over, by force, or by its own owner, and
+//     until then nobody holds the lock
 func TestRandom(t *testing.T) {
 	total := tally{}
 	for i := range *seeds {
@@ -37,13 +39,13 @@ func TestRandom(t *testing.T) {
 			return
 		}
 	}
-	if total.grants == 0 || total.ended == 0 || total.gaveUp == 0 || total.broken == 0 || total.busy == 0 {
+	if min(total.grants, total.ended, total.gaveUp, total.broken, total.busy, total.delayed, total.spared) == 0 {
 		t.Errorf("something never happened: %+v", total)
 	}
 	t.Logf("%+v", total)
 }
 
-type tally struct{ grants, busy, gaveUp, ended, broken, other int }
+type tally struct{ grants, busy, gaveUp, ended, broken, other, delayed, spared int }
 
 // game is one schedule.
 type game struct {
@@ -56,6 +58,15 @@ type game struct {
 	over    map[op.SessionID]op.Zxid // when each session ended
 	granted map[op.Zxid]Spec         // by token, while the client believes in it
 	last    op.Zxid                  // token granted last
+	owners  map[op.SessionID]string
+	left    *left // what a holder has left whose session has ended
+}
+
+// left keeps the lock closed.
+type left struct {
+	token op.Zxid
+	owner string
+	until uint64 // by the age of the state
 }
 
 func (g *game) fail(format string, args ...any) {
@@ -63,13 +74,16 @@ func (g *game) fail(format string, args ...any) {
 }
 
 func (g *game) play() {
-	g.over, g.granted = map[op.SessionID]op.Zxid{}, map[op.Zxid]Spec{}
+	g.over, g.granted, g.owners = map[op.SessionID]op.Zxid{}, map[op.Zxid]Spec{}, map[op.SessionID]string{}
+	g.applied = func(r *op.Request, _ *op.Result) { g.checkLeft(r) }
 	specs := [][]Spec{
 		{{Mode: Exclusive}},
 		{{Mode: Exclusive}, {Mode: Exclusive, AtLeast: 50 * time.Millisecond}},
 		{{Mode: Read}, {Mode: Read}, {Mode: Write}},
 		{{Mode: Slot, Slots: 2}},
-	}[g.rng.IntN(4)]
+		{{Mode: Exclusive, Delay: 50 * time.Millisecond}, {Mode: Exclusive}, {Mode: Exclusive, Delay: time.Second}},
+		{{Mode: Read}, {Mode: Write, Delay: 50 * time.Millisecond}, {Mode: Write, AtLeast: 20 * time.Millisecond, Delay: time.Second}},
+	}[g.rng.IntN(6)]
 	g.mode = func() Spec { return specs[g.rng.IntN(len(specs))] }
 	for i := range 2 + g.rng.IntN(5) {
 		g.spawn(fmt.Sprint("client ", i), g.client)
@@ -106,7 +120,10 @@ func (g *game) settleDown() {
 func (g *game) client(ctx context.Context, t *task) {
 	defer stopped()
 	c := g.begin(t)
-	for range 3 {
+	for range 4 {
+		if _, ended := g.over[c.id]; ended && g.rng.IntN(2) == 0 { // its last request may have told it
+			c.learn()
+		}
 		if c.lost {
 			c = g.begin(t)
 		}
@@ -137,6 +154,7 @@ func (g *game) client(ctx context.Context, t *task) {
 func (g *game) begin(t *task) *conn {
 	c := g.open().as(t)
 	g.live = append(g.live, c)
+	g.owners[c.id] = t.name
 	return c
 }
 
@@ -188,6 +206,10 @@ func (g *game) misfortune() {
 	switch g.rng.IntN(60) {
 	case 0:
 		g.endSession(c)
+	case 9, 10:
+		if spec, ok := g.granted[g.last]; ok && spec.Owner == g.owners[c.id] { // a holder's
+			g.endSession(c)
+		}
 	case 1:
 		if _, ended := g.over[c.id]; ended {
 			c.learn()
@@ -207,18 +229,42 @@ func (g *game) misfortune() {
 }
 
 func (g *game) endSession(c *conn) {
-	if _, ended := g.over[c.id]; !ended {
-		g.expire(c.id)
-		g.over[c.id] = g.machine.Zxid()
+	if _, ended := g.over[c.id]; ended {
+		return
 	}
+	for token, spec := range g.granted {
+		if spec.Owner == g.owners[c.id] && spec.Delay > 0 && g.stands(token) {
+			g.left = &left{token, spec.Owner, g.machine.Age() + uint64(spec.Delay.Milliseconds())}
+			g.delayed++
+		}
+	}
+	g.expire(c.id)
+	g.over[c.id] = g.machine.Zxid()
+}
+
+// checkLeft looks, after each request, whether what a holder has left may be gone if it is.
+func (g *game) checkLeft(r *op.Request) {
+	if g.left == nil || g.stands(g.left.token) {
+		return
+	}
+	switch reaped := r.Op.Verb() == op.VerbReap; {
+	case reaped && g.machine.Age() <= g.left.until, !reaped && r.Session != 0 && g.owners[r.Session] != g.left.owner:
+		g.fail("what %s has left was gone at %d, before %d, by %v of %q", g.left.owner, g.machine.Age(), g.left.until, r.Op.Verb(), g.owners[r.Session])
+	case r.Session != 0:
+		g.spared++
+	}
+	g.left = nil
 }
 
 // check holds all who believe that they hold the lock, and whose nodes stand, against each other.
 func (g *game) check() {
 	var exclusive, others, slots int
 	for token, spec := range g.granted {
-		if !g.stands(token) {
+		switch {
+		case !g.stands(token):
 			continue
+		case g.left != nil && token != g.left.token:
+			g.fail("%d holds what %d has left closed", token, g.left.token)
 		}
 		switch spec.Mode {
 		case Read:

@@ -17,12 +17,12 @@ import (
 // TestScenarios plays clients against the real state machine. Each command ends when nobody can go on. Sessions are
 // called by letters; what clients do is reported as it happens. Commands:
 //
-//	lock WHO NAME [try] [mode=read|write|slot] [slots=N] [at-least=D] [session=S] [owner=O]
+//	lock WHO NAME [try] [mode=read|write|slot] [slots=N] [at-least=D] [delay=D] [session=S] [owner=O]
 //	all WHO names=(NAME,...)  takes several
 //	elect WHO NAME [priority=N] [id=ID] [session=S] [value=V]
 //	release WHO              gives back what WHO got
 //	cancel WHO               WHO's context ends
-//	expire S                 the session ends, and its client knows
+//	expire S, close S        the session ends, unwanted or by its own close, and its client knows
 //	foreign S PATH           somebody else's sequence node
 //	delete PATH
 //	break NAME [token=N]     by force
@@ -94,6 +94,10 @@ func (s *scenario) command(t *testing.T, d *datadriven.TestData) string {
 		c := s.session(word(0))
 		s.expire(c.id)
 		c.learn()
+	case "close":
+		c := s.session(word(0))
+		s.apply(&op.Request{Session: c.id, Op: &op.CloseSession{Session: c.id}}, 0)
+		c.learn()
 	case "foreign":
 		c := s.session(word(0))
 		res := s.apply(&op.Request{Session: c.id, Op: &op.Create{
@@ -143,17 +147,18 @@ func (s *scenario) fail(who string, err error) {
 }
 
 func (s *scenario) lock(d *datadriven.TestData, who, name string) {
-	c := s.session(arg(d, "session", who))
+	own := s.session(arg(d, "session", who))
 	spec := Spec{
 		Name: name, Owner: arg(d, "owner", who), Rand: s, Slots: number(arg(d, "slots", "0")),
 		Mode: Mode(slices.Index([]string{"exclusive", "write", "read", "slot"}, arg(d, "mode", "exclusive"))),
 	}
 	spec.AtLeast, _ = time.ParseDuration(arg(d, "at-least", "0s"))
+	spec.Delay, _ = time.ParseDuration(arg(d, "delay", "0s"))
 	spec.Waiting = func(ahead int) { s.say("%s: %d ahead", who, ahead) }
 	a := &act{}
 	a.task = s.spawn(who, func(ctx context.Context, t *task) {
 		defer stopped()
-		c := c.as(t)
+		c := own.as(t)
 		l, err := NewLock(c, spec)
 		if err != nil {
 			s.fail(who, err)
@@ -169,7 +174,7 @@ func (s *scenario) lock(d *datadriven.TestData, who, name string) {
 			return
 		}
 		s.say("%s: holds %s, token %d; calls %v", who, name, g.Token, c.calls)
-		g.line.conn = s.session(arg(d, "session", who))
+		g.line.conn = own
 		a.release = func() error { return g.Release(ctx) }
 	})
 	s.acts[who] = a
@@ -274,6 +279,9 @@ func (s *scenario) show(t *testing.T, c *conn, name string) {
 		return
 	}
 	s.say("%s %s slots=%d kept=%v", i.Name, i.Mode, i.Slots, i.Kept)
+	if d := i.Delayed; d != nil {
+		s.say("delayed for all but %s, token=%d from %d to %d", d.Owner, d.Token, d.Since, d.Until)
+	}
 	s.contenders(i)
 }
 
