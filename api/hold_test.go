@@ -118,6 +118,37 @@ func TestHold(t *testing.T) {
 	}
 }
 
+// acquires reads events until the lock is acquired.
+func (h *holder) acquires() {
+	h.t.Helper()
+	for {
+		switch got := h.next(); {
+		case strings.HasPrefix(got, "acquired "):
+			return
+		case !strings.HasPrefix(got, "waiting "):
+			h.t.Fatalf("got %q", got)
+		}
+	}
+}
+
+// TestHoldWithDelay: a connection that ends is no release of a lock with a delay. The same owner goes before who waits,
+// and a release ends it all.
+func TestHoldWithDelay(t *testing.T) {
+	f := newFixture(t)
+	a := f.follow(t, "/v1/locks/x?hold&owner=a&delay=1h")
+	a.acquires()
+	b := f.follow(t, "/v1/locks/x?hold&owner=b")
+	b.want("waiting 1")
+	a.conn.Close()
+	f.until(t, "/v1/locks/x", `"delayed":{"owner":"a"`)
+	again := f.follow(t, "/v1/locks/x?hold&owner=a&delay=1h")
+	again.acquires()
+	f.until(t, "/v1/locks/x", `"holders":[{"owner":"a"`)
+	f.must("DELETE", "/v1/locks/x?force", "")
+	again.want("lost broken")
+	b.acquires()
+}
+
 // TestHoldEnds: what ends a hold beside its client, and what a wait that ended is told.
 func TestHoldEnds(t *testing.T) {
 	f := newFixture(t)

@@ -109,7 +109,7 @@ func appendStat(b []byte, s *op.Stat) []byte {
 	b = append(appendInt(b, "data_length", int64(s.DataLength)), ',')
 	b = append(appendInt(b, "num_children", int64(s.NumChildren)), ',')
 	b = append(append(append(b, `"kind":"`...), s.Kind.String()...), '"')
-	if s.Kind == op.TTL {
+	if s.TTL != 0 {
 		b = append(append(append(b, `,"ttl":"`...), s.TTL.String()...), '"')
 	}
 	return append(b, '}')

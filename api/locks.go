@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"time"
 
 	"github.com/coord-kv/coord/internal/recipe"
 	"github.com/coord-kv/coord/op"
@@ -43,6 +42,9 @@ func (c *call) acquireLock() error {
 		return err
 	}
 	spec, ttl, hold := c.lockSpec(), c.q.duration("ttl"), c.q.flag("hold", false)
+	if hold && spec.Delay > 0 && c.header("Coord-Session") != "" {
+		c.q.faults.add("delay", "with hold is for a lock that has a session of its own, without Coord-Session, which ends with the connection")
+	}
 	wait := c.waitFor(hold, 0)
 	x, err := c.join(dir, ttl)
 	if err != nil {
@@ -55,7 +57,7 @@ func (c *call) acquireLock() error {
 	if wait == 0 {
 		ctx, take = c.r.Context(), (*recipe.Lock).Try
 	}
-	w := &holding{c: c, x: x, dir: dir, hold: hold}
+	w := &holding{c: c, x: x, dir: dir, hold: hold, delay: spec.Delay > 0}
 	spec.Waiting = w.waiting
 	return c.long(func() error {
 		l, err := recipe.NewLock(x, spec)
@@ -75,6 +77,7 @@ func (c *call) acquireLock() error {
 func (c *call) lockSpec() recipe.Spec {
 	s := recipe.Spec{
 		Name: c.arg, Owner: c.q.text("owner"), Metadata: c.q.text("metadata"), AtLeast: c.q.duration("at_least"),
+		Delay: c.q.duration("delay"),
 	}
 	isRW, isSem := c.q.has("shared"), c.q.has("limit")
 	shared, limit := c.q.flag("shared", false), c.q.number("limit", 1, 1_000_000, 0)
@@ -91,6 +94,9 @@ func (c *call) lockSpec() recipe.Spec {
 	if s.AtLeast > 0 && (shared || isSem) {
 		c.q.faults.add("at_least", "is for exclusive locks")
 	}
+	if s.Delay > 0 && (shared || isSem) {
+		c.q.faults.add("delay", "is for exclusive locks")
+	}
 	return s
 }
 
@@ -100,6 +106,8 @@ type holding struct {
 	x    *sessionConn
 	dir  string
 	hold bool // tell it as events, and hold it as long as the connection lives
+
+	delay bool // the end of the connection is not a release
 }
 
 // Events of a request with ?hold, one JSON object in a line each.
@@ -204,6 +212,9 @@ func (w *holding) got(form any, lost, release func(context.Context) error) error
 	}
 	if reason := w.lossReason(err); reason != "" {
 		w.tell(lostEvent{"lost", reason})
+	}
+	if w.delay { // whoever gives it back does it with a request, so nobody knows whether the client has stopped to work
+		return w.x.leave()
 	}
 	if err := release(context.Background()); err != nil && !errors.Is(err, &op.Error{Code: op.NotHolder}) {
 		w.c.s.log.Debug("a lock is left to its session", "session", w.x.id.String(), "error", err)
@@ -313,193 +324,5 @@ func (c *call) renewLock() error {
 		return err
 	}
 	c.respondJSON(http.StatusOK, renewedForm{c.arg, g.Token, duration(x.ttl)})
-	return nil
-}
-
-// Looking.
-
-// contenderForm is one who holds something or waits for it.
-type contenderForm struct {
-	Owner     string       `json:"owner"`
-	Token     op.Zxid      `json:"token"`
-	Session   op.SessionID `json:"session"`
-	Metadata  string       `json:"metadata,omitempty"`
-	Priority  int          `json:"priority,omitempty"`
-	Shared    bool         `json:"shared,omitempty"`
-	Since     op.Time      `json:"since"`
-	HeldFor   *duration    `json:"held_for,omitempty"`
-	ExpiresIn *duration    `json:"expires_in,omitempty"`
-	Position  int          `json:"position,omitempty"`
-	Waiting   *duration    `json:"waiting,omitempty"`
-}
-
-// contender shows a contender, and with deadline how long its session lives if nothing is heard of it.
-func (c *call) contender(ctx context.Context, h *recipe.Contender, deadline bool) contenderForm {
-	f := contenderForm{
-		Owner: h.Owner, Token: h.Token, Session: h.Session, Metadata: h.Metadata, Priority: h.Priority, Shared: h.Shared,
-		Since: h.Since, HeldFor: c.since(h.Since),
-	}
-	if deadline {
-		f.ExpiresIn = c.timeLeft(ctx, h.Session)
-	}
-	return f
-}
-
-// timeLeft returns how long a session has to live if nothing is heard of it; nil if that isn't known. The leader rounds
-// up.
-func (c *call) timeLeft(ctx context.Context, id op.SessionID) *duration {
-	left, err := c.s.backend.TimeLeft(ctx, id)
-	if err != nil {
-		return nil
-	}
-	if s, err := c.findSession(id, op.Eventual); err == nil {
-		left = min(left, s.Timeout)
-	}
-	return (*duration)(&left)
-}
-
-// since returns how long ago t was by this member's clock: for showing, rounded to the millisecond.
-func (c *call) since(t op.Time) *duration {
-	d := duration(max(0, c.s.now().Sub(t.Std())).Round(time.Millisecond))
-	return &d
-}
-
-type tenureForm struct {
-	Owner    string       `json:"owner"`
-	Token    op.Zxid      `json:"token"`
-	Session  op.SessionID `json:"session"`
-	Since    op.Time      `json:"since"`
-	Until    *op.Time     `json:"until,omitempty"`
-	Released string       `json:"released"`
-	By       string       `json:"by,omitempty"`
-}
-
-type lockForm struct {
-	Lock      string          `json:"lock"`
-	Mode      string          `json:"mode,omitempty"`
-	Limit     int             `json:"limit,omitempty"`
-	Token     *op.Zxid        `json:"token,omitempty"`
-	Holders   []contenderForm `json:"holders"`
-	Waiters   []contenderForm `json:"waiters"`
-	KeptAfter *op.Zxid        `json:"kept_after,omitempty"`
-	History   []tenureForm    `json:"history,omitempty"`
-}
-
-// lock shows a lock.
-func (c *call) lock(ctx context.Context, i *recipe.Info) lockForm {
-	f := lockForm{Lock: i.Name, Mode: i.Mode, Limit: i.Slots}
-	f.Holders, f.Waiters, f.History = c.line(ctx, i)
-	if i.Mode == "exclusive" && len(i.Holders) > 0 {
-		f.Token = &i.Holders[0].Token
-	}
-	if i.Kept != 0 {
-		f.KeptAfter = &i.Kept
-	}
-	return f
-}
-
-func (c *call) line(ctx context.Context, i *recipe.Info) (holders, waiters []contenderForm, past []tenureForm) {
-	holders, waiters = []contenderForm{}, []contenderForm{}
-	for n := range i.Holders {
-		holders = append(holders, c.contender(ctx, &i.Holders[n], true))
-	}
-	for n := range i.Waiters {
-		f := c.contender(ctx, &i.Waiters[n], false)
-		f.Position, f.Waiting, f.HeldFor = n+1, f.HeldFor, nil
-		waiters = append(waiters, f)
-	}
-	for _, t := range i.History {
-		f := tenureForm{t.Owner, t.Token, t.Session, t.Since, nil, t.Ended, t.By}
-		if t.Until != 0 {
-			f.Until = &t.Until
-		}
-		past = append(past, f)
-	}
-	return holders, waiters, past
-}
-
-func (c *call) readLock() error {
-	x, err := c.nobody()
-	if err != nil {
-		return err
-	}
-	defer x.close()
-	ctx, cancel := c.withTimeout()
-	defer cancel()
-	i, err := recipe.Inspect(ctx, x, c.arg)
-	if err != nil {
-		return err
-	}
-	c.respondJSON(http.StatusOK, c.lock(ctx, i))
-	return nil
-}
-
-type waitForm struct {
-	Session op.SessionID `json:"session"`
-	Owner   string       `json:"owner"`
-	For     op.SessionID `json:"for"`
-	Lock    string       `json:"lock"`
-}
-
-type locksForm struct {
-	Locks     []lockForm   `json:"locks"`
-	Next      string       `json:"next,omitempty"`
-	Deadlocks [][]waitForm `json:"deadlocks"`
-}
-
-// contestPage is how many locks or elections one answer shows.
-const contestPage = 1000
-
-// eachName calls show for each name of a page, and returns where to go on. What goes while it is looked at is left out.
-func (c *call) eachName(base string, show func(context.Context, *sessionConn, string) error) (string, error) {
-	after, limit := c.q.text("after"), int(c.q.number("limit", 1, contestPage, contestPage))
-	x, err := c.nobody()
-	if err != nil {
-		return "", err
-	}
-	defer x.close()
-	ctx, cancel := c.withTimeout()
-	defer cancel()
-	last := ""
-	for name, err := range recipe.Names(ctx, x, base, after) {
-		switch {
-		case err != nil:
-			return "", err
-		case limit == 0:
-			return last, nil
-		}
-		if err := show(ctx, x, name); err != nil && !errors.Is(err, &op.Error{Code: op.NoLock}) {
-			return "", err
-		}
-		last = name
-		limit--
-	}
-	return "", nil
-}
-
-// listLocks lists the locks that are held or wanted, and who among them waits in a circle.
-func (c *call) listLocks() error {
-	form := locksForm{Locks: []lockForm{}, Deadlocks: [][]waitForm{}}
-	var infos []*recipe.Info
-	next, err := c.eachName(recipe.LocksDir, func(ctx context.Context, x *sessionConn, name string) error {
-		i, err := recipe.Inspect(ctx, x, name)
-		if err == nil && (len(i.Holders)+len(i.Waiters) > 0 || i.Kept != 0) {
-			i.History = nil
-			infos, form.Locks = append(infos, i), append(form.Locks, c.lock(ctx, i))
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	form.Next = next
-	for _, circle := range recipe.Deadlocks(infos) {
-		var waits []waitForm
-		for _, w := range circle {
-			waits = append(waits, waitForm(w))
-		}
-		form.Deadlocks = append(form.Deadlocks, waits)
-	}
-	c.respondJSON(http.StatusOK, form)
 	return nil
 }

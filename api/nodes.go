@@ -167,12 +167,12 @@ func (c *call) newCreate(path string) *op.Create {
 	o := &op.Create{Path: path, Data: c.data(), Parents: c.q.flag("parents", false), ACL: c.q.acl("acl")}
 	ephemeral, container, ttl := c.q.flag("ephemeral", false), c.q.flag("container", false), c.q.duration("ttl")
 	switch {
-	case ephemeral && (container || ttl > 0), container && ttl > 0:
-		c.q.faults.add("ephemeral", "only one of ephemeral, container and ttl can be given")
+	case container && (ephemeral || ttl > 0):
+		c.q.faults.add("container", "can't be given together with ephemeral or ttl")
 	case ephemeral && c.header("Coord-Session") == "":
 		c.q.faults.add("Coord-Session", "is required with ephemeral: the node lives as long as the session")
 	case ephemeral:
-		o.Kind = op.Ephemeral
+		o.Kind, o.TTL = op.Ephemeral, ttl
 	case container:
 		o.Kind = op.Container
 	case ttl > 0:

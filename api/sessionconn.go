@@ -217,10 +217,17 @@ func (x *sessionConn) abandon(dir string) error {
 	if err != nil || string(s.Metadata) != string(ownSession(dir)) {
 		return err
 	}
+	return x.endSession(false)
+}
+
+// leave ends a session that was made for this request, whose client has gone: what outlives it stays for a while.
+func (x *sessionConn) leave() error { return x.endSession(true) }
+
+func (x *sessionConn) endSession(killed bool) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.c.r.Context()), x.c.s.limits.RequestTimeout)
 	defer cancel()
-	res := x.c.s.backend.Do(ctx, &op.Request{Session: x.id, Auth: x.c.auth, Op: &op.CloseSession{Session: x.id}})
-	if res.Err != nil {
+	o := &op.CloseSession{Session: x.id, Killed: killed}
+	if res := x.c.s.backend.Do(ctx, &op.Request{Session: x.id, Auth: x.c.auth, Op: o}); res.Err != nil {
 		return res.Err
 	}
 	return nil

@@ -449,7 +449,7 @@ func FuzzWebSocketJSON(f *testing.F) {
 		`{"id":3,"op":"watch","path":"/a","types":["created"],"since":"7","data":false,"children":true}`,
 		`{"id":4,"op":"create","path":"/a","kind":"ttl","ttl":"1s","acl":[{"scheme":"world","id":"anyone","perms":"r"}],"seq":3,"ack":1}`,
 		`{"id":5,"op":"list","path":"/","consistency":"bounded; max=1s","min_zxid":"3"}`, `{"id":6,"op":"unwatch","watch":3}`,
-		`{"id":7,"op":"lock","name":"a","wait":"0s","owner":"o","metadata":"m","at_least":"1s"}`,
+		`{"id":7,"op":"lock","name":"a","wait":"0s","owner":"o","metadata":"m","at_least":"1s","delay":"1s"}`,
 		`{"id":7,"op":"lock","name":"/a/b","shared":false}`, `{"id":7,"op":"lock","name":"a","limit":3}`,
 		`{"id":8,"op":"unlock","name":"a","token":"42"}`, `{"id":9,"op":"resign","name":"a","term":"42"}`,
 		`{"id":9,"op":"campaign","name":"a","candidate":"c","value":"v","priority":-1,"wait":"1m"}`,

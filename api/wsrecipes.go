@@ -71,7 +71,9 @@ type lockedForm struct {
 
 func readLock(k *contest, o *object) {
 	o.recipeName(k, "lock", recipe.LocksDir)
-	s := recipe.Spec{Name: k.name, Owner: o.text("owner"), Metadata: o.text("metadata"), AtLeast: o.duration("at_least")}
+	s := recipe.Spec{
+		Name: k.name, Owner: o.text("owner"), Metadata: o.text("metadata"), AtLeast: o.duration("at_least"), Delay: o.duration("delay"),
+	}
 	isRW, isSem := o.has("shared"), o.has("limit")
 	shared, limit := o.flag("shared"), o.number("limit", 1, 1_000_000, 0)
 	switch {
@@ -86,6 +88,9 @@ func readLock(k *contest, o *object) {
 	}
 	if s.AtLeast > 0 && (shared || isSem) {
 		o.fault("at_least", "is for exclusive locks")
+	}
+	if s.Delay > 0 && (shared || isSem) {
+		o.fault("delay", "is for exclusive locks")
 	}
 	k.owner, k.wait = s.Owner, o.patience()
 	k.run = func(ctx context.Context, x *contestConn, k *contest) (any, holdable, error) {

@@ -349,6 +349,36 @@ func take(t *testing.T, c *coord.Client, path string, n int, opts ...coord.Watch
 	return got
 }
 
+// TestOutlivesItsSession: an ephemeral node with a TTL stays for it when its session expires, and goes with one that is
+// closed.
+func TestOutlivesItsSession(t *testing.T) {
+	bubble(t, 1, func(t *testing.T, cluster *coordtest.Cluster) {
+		ctx := t.Context()
+		c := cluster.Client(t)
+		closed, expired := ok(c.Session(ctx))(t), ok(c.Session(ctx))(t)
+		ok(closed.Create(ctx, "/closed", nil, coord.Ephemeral(), coord.TTL(time.Minute)))(t)
+		n := ok(expired.Create(ctx, "/expired", nil, coord.TTL(time.Minute), coord.Ephemeral()))(t)
+		if n.Stat.Kind != coord.EphemeralNode || n.Stat.TTL != time.Minute {
+			t.Errorf("%+v", n.Stat)
+		}
+		if err := closed.Close(ctx); err != nil {
+			t.Fatal(err)
+		}
+		cluster.ExpireSession(expired.ID())
+		<-expired.Context().Done()
+		if n, err := c.Get(ctx, "/closed"); !errors.Is(err, coord.ErrNoNode) {
+			t.Errorf("%+v, %v", n, err)
+		}
+		if n := ok(c.Get(ctx, "/expired"))(t); n.Stat.Kind != coord.TTLNode || n.Stat.EphemeralOwner != 0 {
+			t.Errorf("%+v", n.Stat)
+		}
+		time.Sleep(2 * time.Minute)
+		if n, err := c.Get(ctx, "/expired"); !errors.Is(err, coord.ErrNoNode) {
+			t.Errorf("%+v, %v", n, err)
+		}
+	})
+}
+
 func TestIdentity(t *testing.T) {
 	bubble(t, 1, func(t *testing.T, cluster *coordtest.Cluster) {
 		ctx := t.Context()

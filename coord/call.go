@@ -152,7 +152,9 @@ func IdempotencyKey(key string) AnyWriteOption {
 	return anyWriteOption(func(w *writing) { w.key = key })
 }
 
-// Ephemeral makes a node that goes when the session ends. It can only be created through a Session.
+// Ephemeral makes a node that goes when the session ends. It can only be created through a Session. With TTL it stays for
+// so long when the session ends otherwise than by Close: because it expired, or because somebody else ended it or took it
+// over. Of the sequence nodes of a directory only the first stays.
 func Ephemeral() CreateOption { return createOption(func(w *writing) { w.create.Kind = op.Ephemeral }) }
 
 // Sequence appends the next number of the parent to the path, in ten digits, so that the order of names is the order of
@@ -174,11 +176,13 @@ func WithACL(acl ...ACL) CreateOption { return createOption(func(w *writing) { w
 type ttlOption time.Duration
 
 func (d ttlOption) applyCreate(w *writing) {
-	w.create.Kind, w.create.TTL = op.TTL, time.Duration(d)
+	if w.create.TTL = time.Duration(d); w.create.Kind != op.Ephemeral {
+		w.create.Kind = op.TTL
+	}
 }
 func (d ttlOption) applySession(o *frame.Open) { o.TTL = time.Duration(d) }
 
-// TTL makes a node that goes when it has had no children and was not set for d. Of a session it is the timeout: how
+// TTL makes a node that goes when it has had no children and was not set for d; see Ephemeral for both. Of a session it is the timeout: how
 // long it lives when nothing is heard of it, by default 15 s; the cluster's limits are 4 s and 24 h unless they were
 // changed.
 func TTL(d time.Duration) interface {

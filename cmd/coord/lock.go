@@ -18,6 +18,7 @@ type lockFlags struct {
 	try, shared bool
 	limit       int
 	atLeast     time.Duration
+	delay       time.Duration
 }
 
 func newLock(g *globals) *cobra.Command {
@@ -34,9 +35,14 @@ coming. The name is one segment of a path, under /locks.
 
 --at-least keeps the lock taken that long, also when the program ends sooner: a job of cron that ends at once isn't run
 again by another machine whose clock is a little behind. --try there, so that the others don't run it afterwards.
+
+--delay keeps the lock closed for that long after the session of this command was lost, which is --ttl after the command
+was killed or cut off: what it has begun can come to an end before others begin. A command with the same --owner is let
+in at once, before those who wait. So give each machine an --owner of its own, which is the same after a restart.
 ` + fmt.Sprintf(wrapperCodes, "the lock"),
 		Example: `  coord lock nightly -- ./backup.sh --all
   coord lock nightly --try --at-least 55s -E 0 -- ./backup.sh
+  coord lock db --owner db-1 --delay 30s -- ./primary
   coord lock report --wait 30s --shell -- 'make report | mail -s report boss'
   coord lock builders --limit 3 -- make`,
 		RunE: g.asksForever(o.run),
@@ -47,10 +53,14 @@ again by another machine whose clock is a little behind. --try there, so that th
 	f.BoolVar(&o.shared, "shared", false, "hold it together with others who say so")
 	f.IntVar(&o.limit, "limit", 0, "a semaphore: so many can hold it, and all must say the same number")
 	f.DurationVar(&o.atLeast, "at-least", 0, "keep it taken at least that long")
+	f.DurationVar(&o.delay, "delay", 0, delayHelp)
 	exclusive(c, "try", "wait")
 	exclusive(c, "shared", "limit", "at-least")
+	exclusive(c, "shared", "limit", "delay")
 	return g.wrapper(c)
 }
+
+const delayHelp = "if its session is lost, keep it closed for that long to all but the same owner"
 
 func (o *lockFlags) run(ctx context.Context, a *asking, args []string) error {
 	if err := o.check(a.c); err != nil {
@@ -76,7 +86,7 @@ func (o *lockFlags) run(ctx context.Context, a *asking, args []string) error {
 }
 
 func (o *lockFlags) mutex(s *coord.Session, a *asking, name string) *lock.Mutex {
-	opts := []lock.Option{lock.Owner(o.name), lock.AtLeast(o.atLeast), lock.OnWait(a.waiting("lock", name))}
+	opts := []lock.Option{lock.Owner(o.name), lock.AtLeast(o.atLeast), lock.Delay(o.delay), lock.OnWait(a.waiting("lock", name))}
 	switch {
 	case o.shared:
 		return lock.NewRW(s, name, opts...).Reader()
@@ -142,6 +152,9 @@ func heldBy(h *lock.HeldError) string {
 	switch {
 	case ok:
 		return fmt.Sprintf("is held by %s for %s, token %d", c.Owner, age(time.Since(c.Since)), c.Token)
+	case h.Info != nil && h.Info.Delayed != nil:
+		d := h.Info.Delayed
+		return fmt.Sprintf("was lost by %s, token %d, and is closed to others until %s (--delay)", d.Owner, d.Token, stamp(d.Until))
 	case h.Info != nil && h.Info.KeptAfter != 0:
 		return fmt.Sprintf("is kept for a while after its last holder, token %d (--at-least)", h.Info.KeptAfter)
 	}

@@ -148,6 +148,8 @@ func lockRow(l *httpapi.Lock) []string {
 		if n > 1 {
 			row[2] += fmt.Sprintf(" and %d more", n-1)
 		}
+	} else if d := l.Delayed; d != nil {
+		row[2], row[3] = fmt.Sprintf("(only %s until %s)", plain(d.Owner), stamp(d.Until)), decimal(d.Token)
 	} else if l.KeptAfter != 0 {
 		row[2], row[3] = "(kept after its holder)", decimal(l.KeptAfter)
 	}
@@ -191,6 +193,10 @@ func (a *asking) showLock(l *httpapi.Lock) {
 	a.out.table([][]string{{"lock", plain(l.Name)}, {"mode", mode}})
 	if l.KeptAfter != 0 {
 		a.out.line("kept for a while after token %d (at least)", l.KeptAfter)
+	}
+	if d := l.Delayed; d != nil {
+		a.out.line("closed to all but %s until %s: the session of its holder, token %d, ended at %s (delay)",
+			plain(d.Owner), stamp(d.Until), d.Token, stamp(d.Since))
 	}
 	a.holders(l.Holders)
 	a.waiters(l.Waiters)
@@ -241,7 +247,8 @@ func breakLock(g *globals) *cobra.Command {
 		Use:   "break NAME [-y]",
 		Short: "Take a lock from its holder",
 		Long: `Take a lock from its holder. The next one in line has it then, with a higher token, and the lock's history says who
-has done this. The old holder is told, but may go on for a moment: only what is fenced is safe from it.`,
+has done this. The old holder is told, but may go on for a moment: only what is fenced is safe from it. A lock that a
+--delay keeps closed is opened so too; one that is taken from its holder is not delayed.`,
 		Example: "  coord locks break nightly\n  coord locks break nightly --token 41 -y",
 		Args:    recipeName("a lock"),
 		RunE: g.asksForever(func(ctx context.Context, a *asking, args []string) error {
@@ -270,7 +277,7 @@ has done this. The old holder is told, but may go on for a moment: only what is 
 func acquireLock(g *globals) *cobra.Command {
 	var shared bool
 	var limit int
-	var wait, ttl, atLeast time.Duration
+	var wait, ttl, atLeast, delay time.Duration
 	var owner string
 	c := g.command(&cobra.Command{
 		Use:   "acquire NAME",
@@ -289,7 +296,7 @@ Exit code 4: somebody else holds it.`,
 		RunE: g.asksForever(func(ctx context.Context, a *asking, args []string) error {
 			q := url.Values{}
 			for name, v := range map[string]string{
-				"wait": text(wait), "ttl": text(ttl), "at_least": text(atLeast), "owner": owner,
+				"wait": text(wait), "ttl": text(ttl), "at_least": text(atLeast), "delay": text(delay), "owner": owner,
 			} {
 				if v != "" {
 					q.Set(name, v)
@@ -323,7 +330,9 @@ Exit code 4: somebody else holds it.`,
 	f.BoolVar(&shared, "shared", false, "hold it together with others who say so")
 	f.IntVar(&limit, "limit", 0, "a semaphore: so many can hold it, and all must say the same number")
 	f.DurationVar(&atLeast, "at-least", 0, "keep it taken at least that long")
+	f.DurationVar(&delay, "delay", 0, delayHelp)
 	exclusive(c, "shared", "limit", "at-least")
+	exclusive(c, "shared", "limit", "delay")
 	return c
 }
 

@@ -225,6 +225,9 @@ An ephemeral node (-e) lives as long as a session, and this command ends at once
   --hold         one that this command opens and keeps alive. It goes on running, and when it is interrupted (Ctrl-C,
                  SIGTERM) it ends the session, and the node goes. If it is killed, the node goes --session-ttl later.
 
+With --ttl too, the node stays for so long if the session ends because nothing was heard of it, or because somebody else
+ended it.
+
 Exit code 4: the node exists. With --hold, 3: the session was ended by somebody else; 5: it could not be kept alive in
 time, so the node is gone or will be.`,
 		Example: `  coord create /app/migrated yes -p
@@ -261,14 +264,15 @@ time, so the node is gone or will be.`,
 	f.BoolVarP(&o.sequence, "sequence", "s", false, "put the directory's next number behind the name")
 	f.BoolVarP(&o.Parents, "parents", "p", false, "create missing parents")
 	f.BoolVar(&o.Container, "container", false, "the node goes when its last child has gone")
-	f.DurationVar(&o.TTL, "ttl", 0, "the node goes when it has no children and was not set for so long")
+	f.DurationVar(&o.TTL, "ttl", 0, "the node goes when it has no children and was not set for so long; with -e counted from its session's end")
 	f.StringArrayVar(&o.ACL, "acl", nil, "who may do what, as scheme:id:permissions; may be repeated")
 	f.StringVar(&o.session, "session", "", "the session to hang an ephemeral node on (or COORD_SESSION)")
 	f.BoolVar(&o.hold, "hold", false, "with -e: keep a session of its own alive until interrupted")
 	f.DurationVar(&o.sessionTTL, "session-ttl", 15*time.Second, "with --hold: timeout of the session")
 	o.addTo(c, false)
 	c.SetFlagErrorFunc(valueFlagError)
-	exclusive(c, "ephemeral", "container", "ttl")
+	exclusive(c, "ephemeral", "container")
+	exclusive(c, "container", "ttl")
 	exclusive(c, "session", "hold")
 	return g.command(c)
 }

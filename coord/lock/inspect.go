@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"time"
 
 	"github.com/coord-kv/coord/coord"
 	"github.com/coord-kv/coord/coord/internal/contest"
@@ -21,17 +22,30 @@ type Info struct {
 	Holders   []coord.Contender
 	Waiters   []coord.Contender // in order
 	KeptAfter coord.Zxid        // token of the last holder, if the minimum hold that it asked for isn't over
+	Delayed   *Delayed          // nil unless the lock is closed because its holder's session has ended
 	History   []coord.Tenure    // those that have ended, newest first; up to 64, for up to a week
+}
+
+// Delayed is a Delay that keeps a lock closed.
+type Delayed struct {
+	Owner string     // for whom alone it is open
+	Token coord.Zxid // of the holder whose session has ended
+	Since time.Time  // when that was
+	Until time.Time  // about: the cluster's own clock decides
 }
 
 func infoOf(i *recipe.Info) *Info {
 	if i == nil {
 		return nil
 	}
-	return &Info{
+	info := &Info{
 		Name: i.Name, Mode: i.Mode, Slots: i.Slots, Holders: contest.Contenders(i.Holders),
 		Waiters: contest.Contenders(i.Waiters), KeptAfter: i.Kept, History: contest.History(i.History),
 	}
+	if d := i.Delayed; d != nil {
+		info.Delayed = &Delayed{d.Owner, d.Token, d.Since.Std(), d.Until.Std()}
+	}
+	return info
 }
 
 // Inspect says who holds a lock and who waits for it. The error is ErrNoLock if there is no trace of it.
@@ -47,8 +61,9 @@ func Names(ctx context.Context, via Via) iter.Seq2[string, error] {
 }
 
 // Break takes a lock from its holder, of that token, or with 0 from whoever stands first, and says in its history that
-// by has done it. The next one in line holds it then, with a higher token; the old holder's context ends as soon as it
-// hears of it. The error is ErrNotHeld if nobody holds it so.
+// by has done it. The next one in line holds it then, with a higher token and without a Delay; the old holder's context
+// ends as soon as it hears of it. A lock that a Delay keeps closed is opened so too. The error is ErrNotHeld if nobody
+// holds it so.
 func Break(ctx context.Context, via Via, name string, token coord.Zxid, by string) error {
 	_, err := recipe.Break(ctx, via.Conn(), name, token, by)
 	return err

@@ -38,6 +38,13 @@ func Metadata(text string) Option { return func(s *recipe.Spec) { s.Metadata = t
 // milliseconds: a job that ends at once isn't run again by another machine whose clock is a little behind.
 func AtLeast(d time.Duration) Option { return func(s *recipe.Spec) { s.AtLeast = d } }
 
+// Delay keeps an exclusive lock closed to others for d after its holder's session has ended otherwise than by being
+// closed: it has expired, was ended by somebody else, or taken over. So a program that is late to notice has time to
+// stop. d is in whole milliseconds, up to 24 h, and counts on the cluster's own clock. One who says to be the same Owner
+// is spared: it gets the lock at once, before those who wait, so that a program that is started again goes on. That
+// takes an Owner that doesn't change, of one program at a time.
+func Delay(d time.Duration) Option { return func(s *recipe.Spec) { s.Delay = d } }
+
 // OnWait has f called by the waiting goroutine with the number of those who must leave first, whenever that changes; 0
 // means that a minimum hold must end.
 func OnWait(f func(ahead int)) Option { return func(s *recipe.Spec) { s.Waiting = f } }
@@ -71,13 +78,13 @@ type RWMutex struct {
 	read Mutex
 }
 
-// NewRW returns a lock of readers and writers. AtLeast is for its writers alone.
+// NewRW returns a lock of readers and writers. AtLeast and Delay are for its writers alone.
 func NewRW(s *coord.Session, name string, opts ...Option) *RWMutex {
 	m := &RWMutex{
 		Mutex: newMutex(s, recipe.Spec{Name: name, Mode: recipe.Write}, opts),
 		read:  newMutex(s, recipe.Spec{Name: name, Mode: recipe.Read}, opts),
 	}
-	m.read.spec.AtLeast = 0
+	m.read.spec.AtLeast, m.read.spec.Delay = 0, 0
 	return m
 }
 

@@ -282,6 +282,73 @@ func TestMinimumHold(t *testing.T) {
 	})
 }
 
+// TestDelay: a lock whose holder's session expires is closed to others for the delay, and open to the same owner, also
+// while others wait for it.
+func TestDelay(t *testing.T) {
+	bubble(t, 1, func(w *world) {
+		dies := func(s *coord.Session) time.Time {
+			w.cluster.ExpireSession(s.ID())
+			<-s.Context().Done()
+			return time.Now()
+		}
+		s := w.session()
+		first := must(lock.New(s, "x", lock.Owner("a"), lock.Delay(time.Minute)).Lock(w.Context()))
+		dies(s)
+		_, err := lock.New(w.session(), "x", lock.Owner("b")).TryLock(w.Context())
+		var held *lock.HeldError
+		if !errors.As(err, &held) || held.Info.Delayed == nil || held.Info.Delayed.Owner != "a" || held.Info.Delayed.Token != first.Token().Zxid {
+			t.Fatalf("%v", err)
+		}
+		if d := held.Info.Delayed; d.Until.Sub(d.Since) != time.Minute {
+			t.Errorf("%+v", d)
+		}
+
+		waiting, got := make(chan struct{}, 10), make(chan *lock.Held)
+		go func() {
+			m := lock.New(w.session(), "x", lock.Owner("b"), lock.OnWait(func(int) { waiting <- struct{}{} }))
+			got <- must(m.Lock(w.Context()))
+		}()
+		<-waiting
+		s = w.session()
+		second := must(lock.New(s, "x", lock.Owner("a"), lock.Delay(time.Minute)).Lock(w.Context()))
+		select {
+		case <-got:
+			t.Fatal("both hold it")
+		default:
+		}
+		lost := dies(s)
+		third := <-got
+		if took := time.Since(lost); took < time.Minute-time.Second {
+			t.Errorf("it was open to another one after %s", took)
+		}
+		if second.Token().Zxid <= first.Token().Zxid || third.Token().Zxid <= second.Token().Zxid {
+			t.Errorf("tokens %v, %v, %v", first.Token(), second.Token(), third.Token())
+		}
+		if err := third.Unlock(w.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestDelayIsForLosses: who unlocks, or closes the session, leaves the lock open.
+func TestDelayIsForLosses(t *testing.T) {
+	bubble(t, 1, func(w *world) {
+		s := w.session()
+		must(lock.New(s, "x", lock.Delay(time.Hour)).Lock(w.Context())).Unlock(w.Context())
+		must(lock.New(w.session(), "x").TryLock(w.Context())).Unlock(w.Context())
+		must(lock.NewRW(s, "rw", lock.Delay(time.Hour)).Reader().Lock(w.Context()))
+		must(lock.New(s, "y", lock.Delay(time.Hour)).Lock(w.Context()))
+		if err := s.Close(w.Context()); err != nil {
+			t.Fatal(err)
+		}
+		must(lock.New(w.session(), "y", lock.Delay(time.Hour)).TryLock(w.Context()))
+		if err := lock.Break(w.Context(), w.client, "y", 0, "ops"); err != nil {
+			t.Fatal(err)
+		}
+		must(lock.New(w.session(), "y").TryLock(w.Context()))
+	})
+}
+
 // TestSeveral: two who take the same two locks in different order don't wait for each other; all or none are taken.
 func TestSeveral(t *testing.T) {
 	bubble(t, 1, func(w *world) {
@@ -348,6 +415,7 @@ func TestBadLocks(t *testing.T) {
 		for what, m := range map[string]*lock.Mutex{
 			"no name": lock.New(s, ""), "a slash": lock.New(s, "a/b"), "the root": lock.New(s, "/"),
 			"no slots": lock.NewSemaphore(s, "x", 0), "a hold of a part": lock.New(s, "x", lock.AtLeast(time.Microsecond)),
+			"a delay of a part": lock.New(s, "x", lock.Delay(time.Microsecond)), "a delay of days": lock.New(s, "x", lock.Delay(25*time.Hour)),
 			"a hold of a slot": lock.NewSemaphore(s, "x", 2, lock.AtLeast(time.Second)), "an owner": lock.New(s, "x", lock.Owner("\xff")),
 		} {
 			var e *coord.Error

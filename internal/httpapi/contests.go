@@ -40,6 +40,14 @@ type Tenure struct {
 	By      string     `json:"by"`
 }
 
+// Delayed says for whom alone a lock is open, and until when about.
+type Delayed struct {
+	Owner string    `json:"owner"`
+	Token op.Zxid   `json:"token"`
+	Since time.Time `json:"since"`
+	Until time.Time `json:"until"`
+}
+
 // Lock is a lock as it stands.
 type Lock struct {
 	Answer    `json:"-"`
@@ -49,6 +57,7 @@ type Lock struct {
 	Holders   []Contender `json:"holders"`
 	Waiters   []Contender `json:"waiters"`
 	KeptAfter op.Zxid     `json:"kept_after"`
+	Delayed   *Delayed    `json:"delayed"`
 	History   []Tenure    `json:"history"`
 }
 

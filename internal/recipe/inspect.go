@@ -28,12 +28,12 @@ type Contender struct {
 	Metadata string
 	Priority int
 	Shared   bool
-	Slots    int           // of the semaphore; 0 if it is none
-	Since    op.Time       // when it was granted, or came into the line
-	Delay    time.Duration // that it has asked for
+	Slots    int     // of the semaphore; 0 if it is none
+	Since    op.Time // when it was granted, or came into the line
 
 	foreign bool // it is not coord's
 	kind    op.NodeKind
+	ttl     time.Duration
 	mzxid   op.Zxid
 	mtime   op.Time
 }
@@ -132,7 +132,7 @@ func (i *Info) add(n op.Node) {
 	i.Waiters = append(i.Waiters, Contender{
 		Path: n.Path, Token: n.Stat.Czxid, Session: n.Stat.EphemeralOwner, Owner: c.Owner, Metadata: c.Metadata,
 		Priority: c.Priority, Shared: class == fsm.Shared, Slots: fsm.Slots(name), Since: n.Stat.Ctime,
-		Delay: n.Stat.TTL, foreign: !ours, kind: n.Stat.Kind, mzxid: n.Stat.Mzxid, mtime: n.Stat.Mtime,
+		foreign: !ours, kind: n.Stat.Kind, ttl: n.Stat.TTL, mzxid: n.Stat.Mzxid, mtime: n.Stat.Mtime,
 	})
 }
 
@@ -151,7 +151,7 @@ func (i *Info) split() {
 				first.Session = t.Session
 			}
 		}
-		i.Delayed = &Delayed{first.Owner, first.Token, first.mtime, first.mtime + op.Time(first.Delay.Milliseconds()), first}
+		i.Delayed = &Delayed{first.Owner, first.Token, first.mtime, first.mtime + op.Time(first.ttl.Milliseconds()), first}
 		return
 	case first.Slots > 0:
 		i.Mode, i.Slots = semaphore, first.Slots
@@ -262,8 +262,9 @@ func (i *Info) heldBy(dir string) string {
 	case i == nil:
 		return dir + " is held"
 	case i.Delayed != nil:
-		return fmt.Sprintf("%s is closed for a while to all but %s, whose session has ended, token %d, as that one asked for",
-			dir, i.Delayed.Owner, i.Delayed.Token)
+		d := i.Delayed
+		return fmt.Sprintf("%s was held by %s, token %d, whose session has ended; it is closed to others until %s, as that one asked for",
+			dir, d.Owner, d.Token, d.Until.Std().UTC().Format(time.RFC3339Nano))
 	case len(i.Holders) == 0 && i.Kept != 0:
 		return fmt.Sprintf("%s is kept for a while after its last holder, token %d, as that one asked for", dir, i.Kept)
 	case len(i.Holders) == 0:
