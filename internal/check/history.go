@@ -165,6 +165,7 @@ func Checkers() []Checker {
 		{"tokens", Tokens},
 		{"fair", Fair},
 		{"kept", Kept},
+		{"delayed", Delayed},
 		{"late", Late},
 		{"sightings", Sightings},
 		{"queues", Queues},

@@ -17,6 +17,8 @@ type Turn struct {
 	Rule    op.Rule // of the lock
 	Session op.SessionID
 	AtLeast time.Duration // how long the lock is kept for it
+	Owner   string        // of the lock
+	Delay   time.Duration // how long it is to be closed to other owners if the session ends unwanted
 
 	Asked Moment
 	Ended Moment // of the asking: granted, given up, or failed

@@ -178,6 +178,76 @@ func TestKept(t *testing.T) {
 	q.accepts()
 }
 
+// TestDelayed plants what a delay is to prevent: a node that goes with its session, and one that somebody takes away.
+func TestDelayed(t *testing.T) {
+	lost := func(ttl time.Duration) (q *queue, first *Turn) {
+		q = newQueue(t)
+		id := q.open(1)
+		made := q.do(1, &op.Request{Session: id, Op: &op.Create{Path: "/l/" + plain, Sequence: true, Kind: op.Ephemeral, TTL: ttl}})
+		first = &Turn{
+			Client: 1, Dir: "/l", Session: id, Asked: q.now(), Path: made.Result.Path, Token: made.Result.Zxid,
+			Owner: "a", Delay: 8 * time.Second, // each decision is a second of age
+		}
+		q.h.Turns = append(q.h.Turns, q.granted(first))
+		return q, first
+	}
+	expire := func(q *queue, t *Turn) {
+		q.decide(&op.Request{Op: &op.Expire{Sessions: []op.Expiry{{Session: t.Session, Epoch: 1, Timeout: 10 * time.Second}}}})
+	}
+	const why = "which was to be closed to all but a for 6000 ms more"
+	second := func(q *queue, owner string) *Turn {
+		s := q.joins("/l", plain, op.Rule{})
+		s.Owner = owner
+		return s
+	}
+
+	q, first := lost(0)
+	expire(q, first)
+	q.granted(second(q, "b"))
+	q.rejects(Delayed, why)
+	q.h.Turns[1].Owner = "a"
+	q.accepts()
+
+	// One waits, and takes the place of what the first has left. The owner may do that, and whoever uses force.
+	for record, ok := range map[string]bool{"": false, `{"ended":"released"}`: false, `{"ended":"broken"}`: true} {
+		q, first = lost(8 * time.Second)
+		expire(q, first)
+		s := second(q, "b")
+		q.do(1, &op.Request{Session: s.Session, Op: &op.Txn{Then: []op.Op{
+			&op.Delete{Path: first.Path, If: op.Always}, &op.Create{Path: "/r-", Data: []byte(record), Sequence: true},
+		}}})
+		q.granted(s)
+		if ok {
+			q.accepts()
+			continue
+		}
+		q.rejects(Delayed, "which was to be closed to all but a for 5000 ms more")
+		q.h.Turns[1].Owner = "a"
+		q.accepts()
+	}
+
+	// The owner comes, is told nothing, and dies.
+	q, first = lost(8 * time.Second)
+	expire(q, first)
+	again := second(q, "a")
+	q.do(1, &op.Request{Session: again.Session, Op: &op.Delete{Path: first.Path, If: op.Always}})
+	expire(q, again)
+	q.granted(second(q, "b"))
+	q.accepts()
+
+	// A session that its owner closes delays nobody; one that is killed does; and any delay is over some time.
+	for killed := range 2 {
+		q, first = lost(0)
+		q.do(1, &op.Request{Session: first.Session, Op: &op.CloseSession{Session: first.Session, Killed: killed == 1}})
+		q.granted(second(q, "b"))
+		if killed == 1 {
+			q.rejects(Delayed, why)
+			first.Delay = 2 * time.Second
+		}
+		q.accepts()
+	}
+}
+
 func TestLate(t *testing.T) {
 	q, _, second := handOver(t)
 	second.Lost = q.now()

@@ -80,6 +80,9 @@ func (s *conn) spec(name string) (spec recipe.Spec, rule op.Rule) {
 	case s.w.chance(20):
 		spec.AtLeast = time.Duration(1+s.w.rng.IntN(1000)) * time.Millisecond
 	}
+	if (spec.Mode == recipe.Exclusive || spec.Mode == recipe.Write) && s.w.chance(60) {
+		spec.Delay = time.Duration(1+s.w.rng.IntN(5000)) * time.Millisecond
+	}
 	return spec, rule
 }
 
@@ -89,7 +92,7 @@ func (s *conn) lock(name string) {
 	if err != nil {
 		panic(err)
 	}
-	turn := s.asks(&check.Turn{Dir: recipe.LocksDir + "/" + name, Rule: rule, AtLeast: spec.AtLeast})
+	turn := s.asks(&check.Turn{Dir: recipe.LocksDir + "/" + name, Rule: rule, AtLeast: spec.AtLeast, Owner: spec.Owner, Delay: spec.Delay})
 	take := l.Acquire
 	if s.w.chance(15) {
 		take = l.Try
@@ -106,6 +109,10 @@ func (s *conn) lock(name string) {
 		s.use(&op.Holder{Dir: turn.Dir, Token: turn.Token}, name, turn.Token)
 	}
 	s.sleep(s.w.between(0, time.Second))
+	if spec.Delay > 0 && s.w.chance(30) {
+		s.die()
+		return
+	}
 	s.expects(g.Release(s.ctx), op.NotHolder, op.SessionExpired)
 }
 

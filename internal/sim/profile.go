@@ -76,6 +76,7 @@ type Counters struct {
 	Grants, Terms, GaveUp, Orphaned, Stopped, Fenced, Stale, Broken, Sightings        int
 	Pushed, Received, Acked, Added, Begun, Ended, Passed, Opened, Joined, Listed      int
 	Registered, Resolved, Configured, RolledBack, TakenUp, Ran, Skipped               int
+	Delayed, Spared                                                                   int
 }
 
 // Add adds another run's.
@@ -95,6 +96,7 @@ func (c *Counters) fields() []*int {
 		&c.Grants, &c.Terms, &c.GaveUp, &c.Orphaned, &c.Stopped, &c.Fenced, &c.Stale, &c.Broken, &c.Sightings,
 		&c.Pushed, &c.Received, &c.Acked, &c.Added, &c.Begun, &c.Ended, &c.Passed, &c.Opened, &c.Joined, &c.Listed,
 		&c.Registered, &c.Resolved, &c.Configured, &c.RolledBack, &c.TakenUp, &c.Ran, &c.Skipped,
+		&c.Delayed, &c.Spared,
 	}
 }
 

@@ -4,11 +4,15 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"path"
+	"slices"
+	"strings"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/coord-kv/coord/internal/check"
+	"github.com/coord-kv/coord/internal/recipe"
 	"github.com/coord-kv/coord/internal/registry"
 	"github.com/coord-kv/coord/op"
 )
@@ -172,6 +176,7 @@ func (w *world) finish() {
 		}
 		h.Finals = append(h.Finals, f)
 	}
+	w.countDelays()
 	for _, e := range h.Log {
 		if b, err := op.DecodeBatch(e.Data); len(e.Data) > 0 && err == nil {
 			for _, r := range b.Requests {
@@ -181,4 +186,26 @@ func (w *world) finish() {
 			}
 		}
 	}
+}
+
+// countDelays counts the locks that a holder has left closed, and those that the same owner has opened by taking them.
+func (w *world) countDelays() {
+	for d := range w.history.Replay(check.NewNamespace()) {
+		for _, e := range d.Events {
+			dir, name := path.Split(e.Path)
+			switch {
+			case e.Kind != op.TTL || !strings.HasPrefix(dir, recipe.LocksDir+"/") || !strings.Contains(name, "lock-") && !strings.Contains(name, "__WRIT__"):
+			case e.Type == op.Changed:
+				w.count.Delayed++
+			case e.Type == op.Deleted && d.Request.Session != 0 && holds(d.Request.Op):
+				w.count.Spared++
+			}
+		}
+	}
+}
+
+// holds reports whether an operation is granted a lock, after it has waited.
+func holds(o op.Op) bool {
+	x, ok := o.(*op.Txn)
+	return ok && slices.ContainsFunc(x.Then, func(o op.Op) bool { return o.Verb() == op.VerbHolder })
 }

@@ -146,6 +146,19 @@ func (s *conn) leave() {
 	s.lose(errClosed)
 }
 
+// die stops without a word, as a program does that is killed; somebody may notice and kill its session too.
+func (s *conn) die() {
+	if s.ctx.Err() != nil {
+		return
+	}
+	s.left = true
+	s.w.history.Lives = append(s.w.history.Lives, check.Life{Session: s.id, Last: s.last, Timeout: s.timeout})
+	s.lose(errClosed)
+	if s.w.chance(50) {
+		s.write(&op.Request{Op: &op.CloseSession{Session: s.id, Killed: true}})
+	}
+}
+
 func (s *conn) Session() op.SessionID    { return s.id }
 func (s *conn) Context() context.Context { return s.ctx }
 
