@@ -314,3 +314,21 @@ func TestElect(t *testing.T) {
 		t.Errorf("after the end: %s", text)
 	}
 }
+
+// TestLockDelay: whoever waits doesn't get the lock of a command that was killed, but the same owner does, and goes before
+// it.
+func TestLockDelay(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, 1)
+	log := filepath.Join(t.TempDir(), "log")
+	first := c.command("lock", "nightly", "--owner", "one", "--ttl", "4s", "--delay", "24h", "--", "sh", "-c", holding)
+	first.line()
+	other := c.command("lock", "nightly", "--owner", "two", "--", "sh", "-c", "echo two >>"+log)
+	waitFor(t, c, `"position":1`)
+	first.cmd.Process.Kill()
+	c.command("lock", "nightly", "--owner", "one", "--", "sh", "-c", "echo one >>"+log).says(0)
+	other.says(0)
+	if got, err := os.ReadFile(log); string(got) != "one\ntwo\n" {
+		t.Errorf("the order was %q, %v", got, err)
+	}
+}
