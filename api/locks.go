@@ -43,7 +43,7 @@ func (c *call) acquireLock() error {
 	}
 	spec, ttl, hold := c.lockSpec(), c.q.duration("ttl"), c.q.flag("hold", false)
 	if hold && spec.Delay > 0 && c.header("Coord-Session") != "" {
-		c.q.faults.add("delay", "with hold is for a lock that has a session of its own, without Coord-Session, which ends with the connection")
+		c.q.faults.add("delay", "together with hold, needs a session that ends with the connection: leave out Coord-Session")
 	}
 	wait := c.waitFor(hold, 0)
 	x, err := c.join(dir, ttl)
@@ -176,6 +176,13 @@ func (w *holding) giveUp() error {
 	return w.x.abandon(w.dir)
 }
 
+// leave ends the session of a client that has gone, so that a delay begins.
+func (w *holding) leave() {
+	if err := w.x.endSession(true); err != nil && !errors.Is(err, &op.Error{Code: op.SessionExpired}) {
+		w.c.s.log.Warn("a session is left to expire", "session", w.x.id.String(), "error", err)
+	}
+}
+
 // failed ends a request that has not got what it wants. Once there were events, the error is one too.
 func (w *holding) failed(err error) error {
 	if left := w.giveUp(); left != nil {
@@ -213,8 +220,9 @@ func (w *holding) got(form any, lost, release func(context.Context) error) error
 	if reason := w.lossReason(err); reason != "" {
 		w.tell(lostEvent{"lost", reason})
 	}
-	if w.delay { // whoever gives it back does it with a request, so nobody knows whether the client has stopped to work
-		return w.x.leave()
+	if w.delay { // nobody knows whether the client has stopped to work: else it had given it back with a request
+		w.leave()
+		return nil
 	}
 	if err := release(context.Background()); err != nil && !errors.Is(err, &op.Error{Code: op.NotHolder}) {
 		w.c.s.log.Debug("a lock is left to its session", "session", w.x.id.String(), "error", err)

@@ -220,9 +220,7 @@ func (x *sessionConn) abandon(dir string) error {
 	return x.endSession(false)
 }
 
-// leave ends a session that was made for this request, whose client has gone: what outlives it stays for a while.
-func (x *sessionConn) leave() error { return x.endSession(true) }
-
+// endSession ends the session: for its owner, or as killed, when what outlives it stays for a while.
 func (x *sessionConn) endSession(killed bool) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.c.r.Context()), x.c.s.limits.RequestTimeout)
 	defer cancel()

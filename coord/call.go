@@ -182,9 +182,9 @@ func (d ttlOption) applyCreate(w *writing) {
 }
 func (d ttlOption) applySession(o *frame.Open) { o.TTL = time.Duration(d) }
 
-// TTL makes a node that goes when it has had no children and was not set for d; see Ephemeral for both. Of a session it is the timeout: how
-// long it lives when nothing is heard of it, by default 15 s; the cluster's limits are 4 s and 24 h unless they were
-// changed.
+// TTL makes a node that goes when it has had no children and was not set for d; see also Ephemeral. Of a session it is the
+// timeout: how long it lives when nothing is heard of it, by default 15 s; the cluster's limits are 4 s and 24 h unless
+// they were changed.
 func TTL(d time.Duration) interface {
 	CreateOption
 	SessionOption

@@ -158,9 +158,9 @@ func (m *Machine) atomically(f func() *op.Error) *op.Error {
 	return err
 }
 
-// Rebase makes the state the beginning of another history, as restoring a backup does: sessions are killed, with their ephemeral
-// nodes, idempotency keys go, and zxids continue from floor. Positions below the floor belong to the old history. It panics if floor
-// isn't above the present zxid, since zxids would be used twice.
+// Rebase makes the state the beginning of another history, as restoring a backup does: sessions are killed, idempotency keys go,
+// and zxids continue from floor. Positions below the floor belong to the old history. It panics if floor isn't above the present
+// zxid, since zxids would be used twice.
 func (m *Machine) Rebase(floor op.Zxid) {
 	if floor <= m.zxid {
 		panic("fsm: a floor that isn't above the zxid")

@@ -264,7 +264,7 @@ time, so the node is gone or will be.`,
 	f.BoolVarP(&o.sequence, "sequence", "s", false, "put the directory's next number behind the name")
 	f.BoolVarP(&o.Parents, "parents", "p", false, "create missing parents")
 	f.BoolVar(&o.Container, "container", false, "the node goes when its last child has gone")
-	f.DurationVar(&o.TTL, "ttl", 0, "the node goes when it has no children and was not set for so long; with -e counted from its session's end")
+	f.DurationVar(&o.TTL, "ttl", 0, "the node goes when it has no children and was not set for so long; with -e, since its session was lost")
 	f.StringArrayVar(&o.ACL, "acl", nil, "who may do what, as scheme:id:permissions; may be repeated")
 	f.StringVar(&o.session, "session", "", "the session to hang an ephemeral node on (or COORD_SESSION)")
 	f.BoolVar(&o.hold, "hold", false, "with -e: keep a session of its own alive until interrupted")

@@ -338,7 +338,8 @@ func (f *family) close(verb string) *cobra.Command {
 		Short: "End a " + f.noun + "; its nodes go with it",
 		Long: "End a " + f.noun + `; its nodes go with it, at once. Its secret is read from COORD_SESSION_SECRET.
 
---kill ends somebody else's. That takes the permission to administer the root. Nodes that have a ttl stay for that long then.`,
+--kill ends somebody else's. That takes the permission to administer the root. Nodes that were created with a ttl stay
+that long then.`,
 		Example: "  coord " + f.noun + " " + verb + " s-5\n  coord " + f.noun + " " + verb + " s-5 --kill",
 		Args:    f.idArgs,
 		RunE: f.g.asks(func(ctx context.Context, a *asking, args []string) error {

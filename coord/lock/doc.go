@@ -19,7 +19,7 @@
 //
 // Stop a process. Its context ends when the lock is lost, but a process that is suspended, or waits for a slow disk,
 // may write to other systems after somebody else has got the lock. Let these systems refuse old tokens: package fence
-// does.
+// does. Where they can't, a Delay gives such a process time to stop.
 //
 // A semaphore's tokens, and those of readers, don't grow with each holder, so they guard nothing outside of coord.
 //
