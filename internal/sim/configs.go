@@ -17,21 +17,7 @@ var configDir = op.Join(settings.Dir, application)
 
 // configure makes versions, in one session after the other.
 func (c *client) configure() {
-	for !c.w.quiet {
-		s := c.connect()
-		if s == nil {
-			c.sleep(c.w.between(time.Millisecond, 100*time.Millisecond))
-			continue
-		}
-		for range 1 + c.w.rng.IntN(6) {
-			if c.w.quiet || s.ctx.Err() != nil {
-				break
-			}
-			s.change()
-			s.sleep(s.w.between(0, 500*time.Millisecond))
-		}
-		s.leave()
-	}
+	c.inSessions(func(s *conn) { s.rounds(6, 500*time.Millisecond, s.change) })
 }
 
 // change makes one version: of some keys, of all of them, or of what was there before.

@@ -25,21 +25,7 @@ var prizes = []string{mutex, shared, semaphore, election}
 
 // contend takes locks and leads, in one session after the other.
 func (c *client) contend() {
-	for !c.w.quiet {
-		s := c.connect()
-		if s == nil {
-			c.sleep(c.w.between(time.Millisecond, 100*time.Millisecond))
-			continue
-		}
-		for range 1 + c.w.rng.IntN(6) {
-			if c.w.quiet || s.ctx.Err() != nil {
-				break
-			}
-			s.takePart()
-			s.sleep(s.w.between(0, 200*time.Millisecond))
-		}
-		s.leave()
-	}
+	c.inSessions(func(s *conn) { s.rounds(6, 200*time.Millisecond, s.takePart) })
 }
 
 func (s *conn) takePart() {
@@ -246,15 +232,7 @@ func (s *conn) fenced(fence op.Op, resource string) {
 
 // observe follows who leads, in one session after the other.
 func (c *client) observe() {
-	for !c.w.quiet {
-		s := c.connect()
-		if s == nil {
-			c.sleep(c.w.between(time.Millisecond, 100*time.Millisecond))
-			continue
-		}
-		s.watchLeaders()
-		s.leave()
-	}
+	c.inSessions((*conn).watchLeaders)
 }
 
 func (s *conn) watchLeaders() {

@@ -18,21 +18,9 @@ var schedules = []*check.Schedule{
 
 // keepSchedules runs this one and that, in one session after the other.
 func (c *client) keepSchedules() {
-	for !c.w.quiet {
-		s := c.connect()
-		if s == nil {
-			c.sleep(c.w.between(time.Millisecond, 100*time.Millisecond))
-			continue
-		}
-		for range 1 + c.w.rng.IntN(8) {
-			if c.w.quiet || s.ctx.Err() != nil {
-				break
-			}
-			s.runOnce(pick(c.w, schedules))
-			s.sleep(s.w.between(0, time.Second))
-		}
-		s.leave()
-	}
+	c.inSessions(func(s *conn) {
+		s.rounds(8, time.Second, func() { s.runOnce(pick(c.w, schedules)) })
+	})
 }
 
 // runOnce runs it, unless there is nothing to do; sometimes it fails, or dies with it.

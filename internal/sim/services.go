@@ -14,21 +14,7 @@ const service = "web"
 
 // provide registers, in one session after the other.
 func (c *client) provide() {
-	for !c.w.quiet {
-		s := c.connect()
-		if s == nil {
-			c.sleep(c.w.between(time.Millisecond, 100*time.Millisecond))
-			continue
-		}
-		for range 1 + c.w.rng.IntN(4) {
-			if c.w.quiet || s.ctx.Err() != nil {
-				break
-			}
-			s.register()
-			s.sleep(s.w.between(0, 500*time.Millisecond))
-		}
-		s.leave()
-	}
+	c.inSessions(func(s *conn) { s.rounds(4, 500*time.Millisecond, s.register) })
 }
 
 // register registers one of three ids, which others want as well, changes its status for a while, and sometimes
@@ -54,15 +40,11 @@ func (s *conn) register() {
 
 // discover watches the service, in one session after the other.
 func (c *client) discover(q registry.Query) {
-	for watcher := c.id; !c.w.quiet; watcher += 1000 {
-		s := c.connect()
-		if s == nil {
-			c.sleep(c.w.between(time.Millisecond, 100*time.Millisecond))
-			continue
-		}
+	watcher := c.id
+	c.inSessions(func(s *conn) {
 		s.watchService(watcher, q)
-		s.leave()
-	}
+		watcher += 1000
+	})
 }
 
 func (s *conn) watchService(watcher int, q registry.Query) {

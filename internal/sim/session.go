@@ -135,6 +135,30 @@ func (s *conn) standStill() {
 	}
 }
 
+// inSessions does f in one session after the other, as long as there are faults.
+func (c *client) inSessions(f func(s *conn)) {
+	for !c.w.quiet {
+		s := c.connect()
+		if s == nil {
+			c.sleep(c.w.between(time.Millisecond, 100*time.Millisecond))
+			continue
+		}
+		f(s)
+		s.leave()
+	}
+}
+
+// rounds does f up to so many times, with pauses, while the session lives and there are faults.
+func (s *conn) rounds(most int, pause time.Duration, f func()) {
+	for range 1 + s.w.rng.IntN(most) {
+		if s.w.quiet || s.ctx.Err() != nil {
+			return
+		}
+		f()
+		s.sleep(s.w.between(0, pause))
+	}
+}
+
 // leave closes the session, or lets it expire.
 func (s *conn) leave() {
 	s.left = true

@@ -27,21 +27,10 @@ const (
 
 // work does this and that, in one session after the other.
 func (c *client) work() {
-	for !c.w.quiet {
-		s := c.connect()
-		if s == nil {
-			c.sleep(c.w.between(time.Millisecond, 100*time.Millisecond))
-			continue
-		}
-		for range 1 + c.w.rng.IntN(8) {
-			if c.w.quiet || s.ctx.Err() != nil {
-				break
-			}
-			pick(c.w, []func(){s.push, s.push, s.receive, s.receive, s.add, s.pass, s.countDown, s.belong, s.gate})()
-			s.sleep(s.w.between(0, 100*time.Millisecond))
-		}
-		s.leave()
-	}
+	c.inSessions(func(s *conn) {
+		all := []func(){s.push, s.push, s.receive, s.receive, s.add, s.pass, s.countDown, s.belong, s.gate}
+		s.rounds(8, 100*time.Millisecond, func() { pick(c.w, all)() })
+	})
 }
 
 // must returns a recipe, which can't be refused: its name is one.
@@ -199,15 +188,11 @@ func (s *conn) belong() {
 
 // attend follows who is in the group, in one session after the other.
 func (c *client) attend() {
-	for watcher := c.id; !c.w.quiet; watcher += 1000 {
-		s := c.connect()
-		if s == nil {
-			c.sleep(c.w.between(time.Millisecond, 100*time.Millisecond))
-			continue
-		}
+	watcher := c.id
+	c.inSessions(func(s *conn) {
 		s.watchGroup(watcher)
-		s.leave()
-	}
+		watcher += 1000
+	})
 }
 
 func (s *conn) watchGroup(watcher int) {
