@@ -32,8 +32,10 @@ func TestMain(m *testing.M) {
 	if err := build.Run(); err != nil {
 		panic(err)
 	}
-	if signal.Ignored(syscall.SIGINT) { // as under nohup; programs started here are to hear it
-		signal.Notify(make(chan os.Signal, 1), syscall.SIGINT)
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGHUP} {
+		if signal.Ignored(s) { // as under nohup; programs started here are to hear it
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
 	}
 	code := m.Run()
 	os.RemoveAll(dir)
