@@ -31,8 +31,9 @@ func newDocs(io stdio) *cobra.Command {
 				return failed(err, "make %s", args[0])
 			}
 			c.Root().DisableAutoGenTag = true // the same input gives the same pages
-			header := &doc.GenManHeader{Title: "COORD", Section: "1", Source: "coord"}
-			if err := doc.GenManTree(c.Root(), header, args[0]); err != nil {
+			c.Root().Long += "\n\n" + newExitCodes().Long
+			visit(c.Root(), func(c *cobra.Command) { c.Long = fenced(c.Long) }) // which a page's maker takes for Markdown
+			if err := doc.GenManTree(c.Root(), &doc.GenManHeader{Section: "1", Source: "coord"}, args[0]); err != nil {
 				return failed(err, "write manual pages into %s", args[0])
 			}
 			return nil
