@@ -80,11 +80,12 @@ type Config struct {
 
 // Limits are those of one door: what it holds in memory and for how long. A zero field means the default of DefaultLimits.
 type Limits struct {
-	Conns      int   // connections at once
-	ConnsPerIP int   // connections at once from one address
-	Requests   int   // requests being served at once, waiting ones excluded
-	Watches    int   // long polls and event streams at once
-	BodyBytes  int64 // bodies of requests, and messages, held in memory at once, together
+	Conns       int   // connections at once
+	ConnsPerIP  int   // connections at once from one address
+	Requests    int   // requests being served at once, waiting ones excluded
+	Watches     int   // long polls and event streams at once
+	BodyBytes   int64 // bodies of requests, and messages, held in memory at once, together
+	AnswerBytes int64 // large answers held in memory at once, together, while clients take them
 
 	ConnRequests  int // requests under way on one WebSocket connection
 	ConnWatches   int // watches of one WebSocket connection
@@ -104,7 +105,7 @@ type Limits struct {
 // DefaultLimits are those of a server whose configuration doesn't say otherwise.
 func DefaultLimits() Limits {
 	return Limits{
-		Conns: 16_384, ConnsPerIP: 4096, Requests: 4096, Watches: 10_000, BodyBytes: 64 << 20,
+		Conns: 16_384, ConnsPerIP: 4096, Requests: 4096, Watches: 10_000, BodyBytes: 64 << 20, AnswerBytes: 64 << 20,
 		ConnRequests: 1024, ConnWatches: 10_000, Subscriptions: 250_000,
 		HeaderBytes: 16 << 10, HeaderTimeout: 5 * time.Second, BodyTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 		RequestTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, PollMax: 10 * time.Minute,
@@ -125,6 +126,7 @@ func (l Limits) withDefaults() Limits {
 	orDefault(&l.Requests, d.Requests)
 	orDefault(&l.Watches, d.Watches)
 	orDefault(&l.BodyBytes, d.BodyBytes)
+	orDefault(&l.AnswerBytes, d.AnswerBytes)
 	orDefault(&l.ConnRequests, d.ConnRequests)
 	orDefault(&l.ConnWatches, d.ConnWatches)
 	orDefault(&l.Subscriptions, d.Subscriptions)

@@ -13,7 +13,7 @@ const many = 64
 
 func newBacklog() backlog { return make(backlog, max(1, runtime.GOMAXPROCS(0)-1)) }
 
-// do calls f, which is about n events or nodes and must not wait for anything.
+// do calls f, which is about n events or nodes and must not wait for others.
 func (b backlog) do(n int, f func()) {
 	if n >= many {
 		b <- struct{}{}

@@ -34,6 +34,7 @@ type call struct {
 	waited  time.Duration
 	replied bool
 	broken  bool // the answer had begun when it failed
+	noRoom  bool // for the answer
 }
 
 // serveHTTP takes a request through what all requests have in common.
@@ -112,7 +113,10 @@ func (c *call) run() (err error) {
 	if err := c.readBody(); err != nil {
 		return err
 	}
-	return c.route.serve(c)
+	if err := c.route.serve(c); err != nil || !c.noRoom {
+		return err
+	}
+	return c.overloaded("large answers that their clients are slow to take use up the room for them")
 }
 
 // overloaded returns the error of a request that is refused because too much is going on.
@@ -263,10 +267,21 @@ func (c *call) respond(status int, contentType string, body []byte) {
 	c.write(status, []string{contentType}, body)
 }
 
-// respondBytes writes an answer that is JSON already.
-func (c *call) respondBytes(status int, body []byte) { c.write(status, jsonType, body) }
+// respondBytes writes an answer that is JSON already. A large one that was only read may find no room, and is refused;
+// what was done is told in any case.
+func (c *call) respondBytes(status int, body []byte) {
+	free, ok := c.s.answers.take(len(body))
+	switch {
+	case ok:
+		defer free()
+	case c.r.Method == http.MethodGet:
+		c.noRoom = true
+		return
+	}
+	c.write(status, jsonType, body)
+}
 
-func (c *call) respondJSON(status int, v any) { c.write(status, jsonType, marshal(v)) }
+func (c *call) respondJSON(status int, v any) { c.respondBytes(status, marshal(v)) }
 
 func (c *call) write(status int, contentType []string, body []byte) {
 	c.replied = true

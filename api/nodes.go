@@ -85,12 +85,27 @@ func (c *call) readChildren() error {
 		Path: c.arg, WithStat: c.q.flag("stat", false), WithData: c.q.flag("data", false), After: c.q.text("after"),
 		Limit: int32(c.q.number("limit", 1, maxPage, maxPage)),
 	}
-	res, err := c.read(o)
+	return c.list(o, int(o.Limit))
+}
+
+// list answers with what o lists, which is at most limit nodes.
+func (c *call) list(o op.Op, limit int) (err error) {
+	v, err := c.view()
 	if err != nil {
 		return err
 	}
-	c.respondRead(o, res)
-	return nil
+	below, _ := v.Usage(c.arg)
+	var body []byte
+	c.s.backlog.do(min(limit, int(below.Nodes)), func() {
+		var res *op.Result
+		if res, err = c.readFrom(v, o); err == nil {
+			body = c.appendRead(o, res)
+		}
+	})
+	if err == nil {
+		c.respondBytes(http.StatusOK, body)
+	}
+	return err
 }
 
 // statBytes is about how long an answer is besides its path and data.
@@ -98,9 +113,13 @@ const statBytes = 448
 
 // respondRead writes what o has read of the node that the request names.
 func (c *call) respondRead(o op.Op, res *op.Result) {
+	c.respondBytes(http.StatusOK, c.appendRead(o, res))
+}
+
+func (c *call) appendRead(o op.Op, res *op.Result) []byte {
 	b := make([]byte, 0, statBytes+len(c.arg)+len(res.Data))
 	b = appendString(append(b, `{"path":`...), c.arg)
-	c.respondBytes(http.StatusOK, append(appendMembers(b, o, res), '}', '\n'))
+	return append(appendMembers(b, o, res), '}', '\n')
 }
 
 // readSubtree lists a node and what is below it, in path order; next, if there is one, is the path to go on after.
@@ -109,12 +128,7 @@ func (c *call) readSubtree() error {
 		Path: c.arg, Depth: int32(c.q.number("depth", 0, op.MaxDepth, 0)), After: c.q.text("after"),
 		Limit: int32(c.q.number("limit", 1, maxPage, maxPage)),
 	}
-	res, err := c.read(o)
-	if err != nil {
-		return err
-	}
-	c.respondRead(o, res)
-	return nil
+	return c.list(o, int(o.Limit))
 }
 
 func (c *call) readACL() error {

@@ -45,6 +45,7 @@ type Server struct {
 	bodies  atomic.Int64 // bytes of bodies held
 	pacer   pacer
 	backlog backlog
+	answers room
 	status  statusCache
 
 	drainOnce sync.Once
@@ -78,6 +79,7 @@ func New(c Config) (*Server, error) {
 		s.metrics = NewMetrics()
 	}
 	s.backlog = newBacklog()
+	s.answers.limit = s.limits.AnswerBytes
 	s.pacer.seed = maphash.MakeSeed()
 	s.gate = newGate(s.limits.Conns, s.limits.ConnsPerIP, s.metrics)
 	s.metrics.observe(s.backend, s.version)

@@ -69,6 +69,7 @@ func (w *watching) stopped(err error) error {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		w.c.s.metrics.slowConsumers.Inc()
+	case errors.Is(err, &op.Error{Code: op.Overloaded}): // counted by itself
 	case err != nil && w.c.r.Context().Err() == nil:
 		w.c.s.log.Warn("an event stream broke off", "request", w.c.id, "error", err)
 	}
@@ -100,7 +101,15 @@ func (w *watching) sendInitial() error {
 // sendEvents sends what there is, and reports whether that was anything. When history is gone it says so, and returns
 // the error.
 func (w *watching) sendEvents() (bool, error) {
-	events, err := w.take()
+	var events []op.Event
+	var b []byte
+	var err error
+	w.c.s.backlog.do(w.behind, func() {
+		if events, err = w.take(); err == nil && len(events) > 0 {
+			b = w.showing(events).appendChanges(nil, events)
+		}
+	})
+	w.behind = len(events)
 	if positionLost(err) {
 		w.c.s.metrics.slowConsumers.Inc()
 		return true, errors.Join(err, w.send(w.appendReset(nil, err)))
@@ -108,9 +117,6 @@ func (w *watching) sendEvents() (bool, error) {
 	if err != nil || len(events) == 0 {
 		return false, err
 	}
-	show := w.showing(events)
-	var b []byte
-	w.c.s.backlog.do(len(events), func() { b = show.appendChanges(nil, events) })
 	err = w.send(b)
 	if err == nil {
 		w.c.s.metrics.delivered(events[0].Zxid, w.live)
@@ -161,8 +167,14 @@ func appendID(b []byte, z op.Zxid) []byte {
 	return append(strconv.AppendUint(append(b, "id: "...), uint64(z), 10), '\n', '\n')
 }
 
-// send writes messages and sees to it that they leave.
+// send writes messages and sees to it that they leave. If there is no room for them, the stream ends: its client comes
+// again with its position, and has missed nothing.
 func (w *watching) send(b []byte) error {
+	free, ok := w.c.s.answers.take(len(b))
+	if !ok {
+		return w.c.overloaded("large messages that their clients are slow to take use up the room for them")
+	}
+	defer free()
 	w.allowWrite()
 	if _, err := w.c.w.Write(b); err != nil {
 		return err

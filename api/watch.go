@@ -38,6 +38,7 @@ type watching struct {
 	page   *op.Result // and the first page of it
 	stream *watch.Stream
 	pos    op.Zxid // everything up to here has been delivered
+	behind int     // how many events there were the last time, or many if there may be as many now
 	live   op.Zxid // what came after it happened while the watch was there
 }
 
@@ -124,6 +125,9 @@ func (w *watching) begin() error {
 		if w.page, err = w.readPage(""); err != nil {
 			return err
 		}
+	}
+	if w.pos < v.Zxid() {
+		w.behind = many
 	}
 	w.stream, err = w.c.s.backend.Watch(w.filter, w.pos)
 	if w.from != "" {

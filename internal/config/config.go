@@ -155,6 +155,7 @@ func (c *Config) limitOptions() []Option {
 		option("max-requests", "requests being served at once, waiting ones excluded", number{&l.Requests, 1, 1_000_000}),
 		option("max-watches", "long polls and event streams at once", number{&l.Watches, 1, 1_000_000}),
 		option("max-body-memory", "memory for the bodies of all requests", size[int64]{&l.BodyBytes, 2 << 20, 64 << 30}),
+		option("max-answer-memory", "memory for large answers that clients are slow to take", size[int64]{&l.AnswerBytes, 8 << 20, 64 << 30}),
 		option("max-header-size", "size of one request's header", size[int]{&l.HeaderBytes, 4 << 10, 1 << 20}),
 		option("header-timeout", "time to send a header", duration{&l.HeaderTimeout, second / 10, hour}),
 		option("body-timeout", "time to send a body", duration{&l.BodyTimeout, second / 10, hour}),

@@ -1,0 +1,41 @@
+package api
+
+import (
+	"io"
+	"strings"
+	"testing"
+	"testing/synctest"
+)
+
+// TestAnswerRoom: answers that nobody takes hold no more memory than there is room for. Those that find none are refused,
+// small ones are not, and when one has been taken there is room again.
+func TestAnswerRoom(t *testing.T) {
+	inBubble(t, Limits{AnswerBytes: 2 * largeAnswer}, func(b *bubble) {
+		b.write(set("/app/large", strings.Repeat("x", largeAnswer)), set("/app/small", "x"))
+		slow := b.ask("/v1/nodes/app?depth=0").head()
+		for _, target := range []string{"/v1/nodes/app?depth=0", "/v1/nodes/app?children&data", "/v1/watch/app?since=0", "/v1/nodes/app/large"} {
+			if got := b.ask(target).body(); !strings.HasPrefix(got, "503 ") || !strings.Contains(got, `"code":"overloaded"`) {
+				t.Errorf("%s: %.200s", target, got)
+			}
+		}
+		c := b.ask("/v1/watch/app?since=0", "Accept: text/event-stream").head()
+		c.expect("retry: 1000", "end")
+		c.conn.Close()
+		for _, target := range []string{"/v1/nodes/app/small", "/v1/nodes/app/large?raw", "/v1/nodes/app?children", "/v1/nodes/app?depth=0&after=/app/large"} {
+			if got := b.ask(target).body(); !strings.HasPrefix(got, "200 ") {
+				t.Errorf("%s: %.200s", target, got)
+			}
+		}
+		if all, err := io.ReadAll(slow.in); err != nil || !strings.HasSuffix(string(all), "}\n") {
+			t.Errorf("the slow one got %d bytes, %v", len(all), err)
+		}
+		slow.conn.Close()
+		synctest.Wait()
+		if held := b.s.answers.held.Load(); held != 0 {
+			t.Errorf("%d bytes are held for nobody", held)
+		}
+		if got := b.ask("/v1/nodes/app?depth=0").body(); !strings.HasPrefix(got, "200 ") {
+			t.Errorf("with room again: %.200s", got)
+		}
+	})
+}
