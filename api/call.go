@@ -99,6 +99,7 @@ func (c *call) run() (err error) {
 	if c.q, err = parseQuery(c.r.URL.RawQuery); err != nil {
 		return err
 	}
+	c.q.route = c.route
 	c.checkHeaders()
 	if err := c.authenticate(); err != nil {
 		return err

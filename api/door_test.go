@@ -302,6 +302,45 @@ func TestWhatToDoNext(t *testing.T) {
 	}
 }
 
+// TestInstead: who is nearly right is told what is.
+func TestInstead(t *testing.T) {
+	f := newFixture(t)
+	for request, want := range map[string]string{
+		"GET /":                            "/v1/nodes, ",
+		"GET /v1":                          "/v1/nodes, ",
+		"GET /v1/":                         "/v1/nodes, ",
+		"GET /v1/node/app":                 "/v1/nodes/app",
+		"GET /nodes/app":                   "/v1/nodes/app",
+		"GET /v1/NODES/app":                "/v1/nodes/app",
+		"GET /v1/kv/app":                   "/v1/nodes/app",
+		"GET /v1/leader":                   "/v1/cluster/leader",
+		"GET /healthz":                     "/readyz",
+		"GET /v1/health":                   "/livez",
+		"GET /v1/locks/n/renwe":            "/v1/locks/{id}/renew",
+		"GET /v1/zzzz/" + longName:         "There are /livez",
+		"GET /v1/node/" + longName:         "There are /livez",
+		"PUT /v1/config/shop/limit":        `PUT /v1/config/shop?merge with {"values":{"limit"`,
+		"PUT /v1/nodes/q?sequence=job-":    "sequence: belongs to POST, not to PUT",
+		"GET /v1/nodes/q?parents":          "parents: belongs to PUT and POST",
+		"POST /v1/locks/n?timeout=30s":     "did you mean wait?",
+		"POST /v1/locks/n?zzz=30s":         "there is no such parameter here, but at_least, hold, ",
+		"DELETE /v1/nodes/q?recurse":       "did you mean recursive?",
+		"GET /v1/cluster?verbose":          "there are no parameters here",
+		"GET /v1/nodes/q?children&depth=1": "depth: can't be given together",
+	} {
+		r := f.exchange(request)
+		var p problem
+		if err := json.Unmarshal(r.body, &p); err != nil || !strings.Contains(p.Detail+" "+p.Hint, want) {
+			t.Errorf("%.60q: %s, %s, hint %q", request, r.Status, p.Detail, p.Hint)
+		}
+	}
+	if r := f.send("GET", "/v1/nodes/?children=1", ""); strings.Count(string(r.body), `"reason"`) != 1 {
+		t.Errorf("one mistake is told as several: %s", r.body)
+	}
+}
+
+var longName = strings.Repeat("a", 1000)
+
 // TestSlowBody: somebody who sends nothing is told so in time, and holds nothing of the others' room meanwhile.
 func TestSlowBody(t *testing.T) {
 	f := newFixture(t, func(c *Config) { c.Limits.BodyTimeout, c.Limits.BodyBytes = 200*time.Millisecond, 100 })

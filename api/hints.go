@@ -1,11 +1,18 @@
 package api
 
 import (
+	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
+	"sync"
 
+	"github.com/coord-kv/coord/internal/near"
 	"github.com/coord-kv/coord/op"
 )
+
+// Advice for those who are nearly right. None of it decides anything.
 
 // lostQuorum says which members have to come back, "" if this member is connected to enough of them: then an election is
 // what is missing.
@@ -28,3 +35,126 @@ func lostQuorum(st *op.Status) string {
 	return fmt.Sprintf("Start %s: this member can't reach them, and %d of %d are needed. Reads with ?consistency=eventual still work.",
 		strings.Join(down, " and "), needed, voters)
 }
+
+// otherNames are what resources are called elsewhere.
+var otherNames = map[string]string{
+	"kv": nodesURL, "keys": nodesURL, "leader": "/v1/cluster/leader", "members": "/v1/cluster/members", "status": "/v1/cluster",
+}
+
+// maxEcho is how much of a path a hint repeats.
+const maxEcho = 100
+
+// instead says where to go from a path at which there is nothing.
+func (r router) instead(resource, rest string) string {
+	if routes := r[resource]; len(routes) > 0 {
+		return below(resource, rest, routes)
+	}
+	byName := make(map[string]string)
+	for url := range r {
+		if url == "/debug" {
+			continue // not for those who look around
+		}
+		byName[strings.TrimPrefix(strings.TrimPrefix(url, "/v1"), "/")] = url
+	}
+	name := strings.ToLower(strings.TrimPrefix(strings.TrimPrefix(resource, "/v1"), "/"))
+	switch name {
+	case "health", "healthz", "ready", "ping":
+		return "Ask /livez if the process serves, /readyz if requests should be sent here, and /v1/cluster how the cluster is."
+	}
+	url := otherNames[name]
+	if url == "" {
+		url = byName[near.Nearest(name, slices.Sorted(maps.Keys(byName)))]
+	}
+	if url != "" && len(rest) <= maxEcho {
+		return "Is " + url + rest + " meant? /openapi.json describes all that there is."
+	}
+	return "There are " + strings.Join(slices.Sorted(maps.Values(byName)), ", ") + "; /openapi.json describes them."
+}
+
+// below says what a resource has below it. Who looks there for a key of a configuration is told how to write one.
+func below(resource, rest string, routes []route) string {
+	if app, key, ok := strings.Cut(strings.TrimPrefix(rest, "/"), "/"); resource == configURL && ok && len(rest) <= maxEcho {
+		return fmt.Sprintf(`Keys are read with their application, by GET %s/%s, and written by PUT %[1]s/%[2]s?merge with {"values":{%[3]q:"…"}}.`,
+			configURL, app, key)
+	}
+	patterns := make([]string, len(routes))
+	for i := range routes {
+		patterns[i] = routes[i].pattern
+	}
+	slices.Sort(patterns)
+	return "There are " + strings.Join(slices.Compact(patterns), ", ") + "."
+}
+
+// noParameter says why a query has no such parameter, and which one may be meant.
+func noParameter(rt *route, name string) string {
+	const none = "there is no such parameter here"
+	if rt == nil {
+		return none
+	}
+	all := parameters()
+	here := all[rt.method+" "+rt.pattern]
+	if slices.Contains(here, name) {
+		return "can't be given together with the others"
+	}
+	if methods := methodsWith(all, rt.pattern, name); len(methods) > 0 {
+		return fmt.Sprintf("belongs to %s, not to %s", strings.Join(methods, " and "), rt.method)
+	}
+	meant := near.Nearest(strings.ToLower(name), here)
+	if name == "timeout" && slices.Contains(here, "wait") {
+		meant = "wait"
+	}
+	switch {
+	case meant != "":
+		return none + "; did you mean " + meant + "?"
+	case len(here) > 0:
+		return none + ", but " + strings.Join(here, ", ")
+	}
+	return "there are no parameters here"
+}
+
+// methodsWith returns the methods of a pattern that have the parameter.
+func methodsWith(all map[string][]string, pattern, name string) []string {
+	var methods []string
+	for _, method := range []string{"GET", "PUT", "POST", "DELETE"} {
+		if slices.Contains(all[method+" "+pattern], name) {
+			methods = append(methods, method)
+		}
+	}
+	return methods
+}
+
+// parameters returns the names of the parameters in the query of each operation, such as "GET /v1/nodes/{path...}", as the
+// description of the API has them.
+var parameters = sync.OnceValue(func() map[string][]string {
+	type parameter struct {
+		Ref      string `json:"$ref"`
+		In, Name string
+	}
+	var doc struct {
+		Paths      map[string]map[string]json.RawMessage
+		Components struct{ Parameters map[string]parameter }
+	}
+	if err := json.Unmarshal(openAPI(), &doc); err != nil {
+		panic(fmt.Sprintf("couldn't read the embedded description of the API: %v", err))
+	}
+	all := make(map[string][]string)
+	for path, item := range doc.Paths {
+		for method, raw := range item {
+			var operation struct{ Parameters []parameter }
+			if json.Unmarshal(raw, &operation) != nil {
+				continue // what all operations of a path have in common: its variables
+			}
+			id := strings.ToUpper(method) + " " + strings.Replace(path, "{path}", "{path...}", 1)
+			for _, p := range operation.Parameters {
+				if p.Ref != "" {
+					p = doc.Components.Parameters[p.Ref[strings.LastIndexByte(p.Ref, '/')+1:]]
+				}
+				if p.In == "query" {
+					all[id] = append(all[id], p.Name)
+				}
+			}
+			slices.Sort(all[id])
+		}
+	}
+	return all
+})

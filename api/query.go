@@ -16,6 +16,7 @@ import (
 type query struct {
 	values url.Values
 	faults *faults
+	route  *route // whose parameters they are, for advice; nil if that is not known
 }
 
 func parseQuery(raw string) (query, error) {
@@ -75,8 +76,8 @@ func (q query) flag(name string, def bool) bool {
 
 // choose takes a parameter that chooses what the request is about by being there.
 func (q query) choose(name string) {
-	if !q.flag(name, true) {
-		q.faults.add(name, "can't be false")
+	if v, _ := q.take(name); v != "" && v != "true" {
+		q.faults.add(name, "must be true or nothing")
 	}
 }
 
@@ -156,7 +157,7 @@ func (q query) done() error {
 		return q.faults.err()
 	}
 	for _, name := range slices.Sorted(maps.Keys(q.values)) {
-		q.faults.unknown(name, "there is no such parameter here")
+		q.faults.unknown(name, "%s", noParameter(q.route, name))
 	}
 	return q.faults.err()
 }

@@ -75,7 +75,7 @@ func (r router) find(method, path string) (*route, string, error) {
 		}
 	}
 	if len(allowed) == 0 {
-		return nil, "", withHint(http.StatusNotFound, op.Unsupported, "See /openapi.json for all that there is.", "there is no such resource")
+		return nil, "", withHint(http.StatusNotFound, op.Unsupported, r.instead(resource, rest), "there is no such resource")
 	}
 	return nil, "", methodError(method, allowed)
 }

@@ -14,6 +14,8 @@ import (
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/coord-kv/coord/internal/near"
 )
 
 // maxFile is the longest file that is read, in bytes.
@@ -295,7 +297,7 @@ func (p *parser) unknown(key string) string {
 			names = append(names, o.Name)
 		}
 	}
-	if best := nearest(key, names); best != "" {
+	if best := near.Nearest(strings.ToLower(strings.ReplaceAll(key, "_", "-")), names); best != "" {
 		return fmt.Sprintf("there is no option %q; did you mean %s?", short(key), best)
 	}
 	return fmt.Sprintf("there is no option %q; `coord serve --help` lists all", short(key))
@@ -306,38 +308,4 @@ func short(s string) string {
 		return string(r[:64]) + "…"
 	}
 	return s
-}
-
-// nearest returns the name that differs from s in the fewest letters, if that is at most a third of them.
-func nearest(s string, names []string) string {
-	if len(s) > 64 {
-		return ""
-	}
-	best, least := "", max(2, len(s)/3)+1
-	for _, name := range names {
-		if d := distance(strings.ToLower(strings.ReplaceAll(s, "_", "-")), name); d < least {
-			best, least = name, d
-		}
-	}
-	return best
-}
-
-// distance is Levenshtein's.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(diagonal+cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
