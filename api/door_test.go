@@ -326,7 +326,7 @@ func TestInstead(t *testing.T) {
 		"POST /v1/locks/n?zzz=30s":         "there is no such parameter here, but at_least, hold, ",
 		"DELETE /v1/nodes/q?recurse":       "did you mean recursive?",
 		"GET /v1/cluster?verbose":          "there are no parameters here",
-		"GET /v1/nodes/q?children&depth=1": "depth: can't be given together",
+		"GET /v1/nodes/q?children&depth=1": "depth: needs another",
 	} {
 		r := f.exchange(request)
 		var p problem

@@ -76,24 +76,27 @@ func (c *call) consistency() (op.Level, time.Duration) {
 		return op.Linearizable, 0
 	}
 	level, age, why := parseConsistency(s)
+	if why == noLevel && from == "consistency" {
+		why = noLevelInQuery
+	}
 	if why != "" {
 		c.q.faults.add(from, "%s", why)
 	}
 	return level, age
 }
 
-// parseConsistency reads "linearizable", "sequential", "eventual" or "bounded; max=500ms". It returns why it can't.
+const (
+	noLevel        = "must be linearizable, sequential, eventual, or bounded with an age, as in bounded; max=500ms"
+	noLevelInQuery = "must be linearizable, sequential, eventual, or bounded with an age, as in consistency=bounded&max=500ms"
+)
+
+// parseConsistency reads a level in any form that op.CutLevel knows. It returns why it can't.
 func parseConsistency(s string) (op.Level, time.Duration, string) {
-	name, param, hasParam := strings.Cut(s, ";")
-	level, ok := op.LevelOf(strings.TrimSpace(name))
-	if !ok {
-		return 0, 0, "must be linearizable, sequential, bounded; max=500ms, or eventual"
-	}
-	age, isMax := strings.CutPrefix(strings.TrimSpace(param), "max=")
-	if level == op.Bounded != hasParam || hasParam && !isMax {
-		return 0, 0, "has max= with bounded, and only there: bounded; max=500ms"
-	}
-	if !hasParam {
+	level, age, ok := op.CutLevel(s)
+	switch {
+	case !ok:
+		return 0, 0, noLevel
+	case age == "":
 		return level, 0, ""
 	}
 	d, why := parseDuration(age)

@@ -94,7 +94,7 @@ func noParameter(rt *route, name string) string {
 	all := parameters()
 	here := all[rt.method+" "+rt.pattern]
 	if slices.Contains(here, name) {
-		return "can't be given together with the others"
+		return "needs another parameter, or can't stand beside one that is given"
 	}
 	if methods := methodsWith(all, rt.pattern, name); len(methods) > 0 {
 		return fmt.Sprintf("belongs to %s, not to %s", strings.Join(methods, " and "), rt.method)

@@ -3,6 +3,7 @@ package api
 import (
 	"maps"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,12 +20,15 @@ type query struct {
 	route  *route // whose parameters they are, for advice; nil if that is not known
 }
 
+// boundWithSemicolon is a bound in the form of the header, whose semicolon separates nothing in a query.
+var boundWithSemicolon = regexp.MustCompile(`\bconsistency=bounded;(?:\+|%20)*max=`)
+
 func parseQuery(raw string) (query, error) {
 	q := query{faults: new(faults)}
 	if raw == "" {
 		return q, nil
 	}
-	values, err := url.ParseQuery(raw)
+	values, err := url.ParseQuery(boundWithSemicolon.ReplaceAllString(raw, "consistency=bounded&max="))
 	if err != nil {
 		return q, withHint(0, op.BadRequest, "Percent-encode what is not a letter or a digit; a semicolon is %3B.",
 			"the query is not well formed: %s", err)

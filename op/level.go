@@ -1,6 +1,9 @@
 package op
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Level is the consistency of one read.
 type Level uint8
@@ -30,6 +33,26 @@ func LevelOf(name string) (Level, bool) {
 		}
 	}
 	return 0, false
+}
+
+// CutLevel splits what asks for a level into the level and, with Bounded, the age that stands behind it, which it doesn't
+// look at. "bounded; max=500ms" is the form of a header, "bounded&max=500ms" that of a query and "bounded:500ms" that of a
+// flag; each means the same everywhere. It returns false if s has none of these forms.
+func CutLevel(s string) (level Level, age string, ok bool) {
+	name, rest := s, ""
+	at := strings.IndexAny(s, ";&:")
+	if at >= 0 {
+		name, rest = s[:at], strings.TrimSpace(s[at+1:])
+		if s[at] != ':' {
+			rest, ok = strings.CutPrefix(rest, "max=")
+			if !ok {
+				return 0, "", false
+			}
+		}
+	}
+	level, ok = LevelOf(strings.TrimSpace(name))
+	aged := at >= 0 && rest != "" && !strings.ContainsAny(rest, ";&:")
+	return level, rest, ok && aged == (level == Bounded) && aged == (at >= 0)
 }
 
 // ReadOptions says how fresh a read must be.

@@ -111,15 +111,18 @@ func (g *globals) check(c *cobra.Command) error {
 	if name, _, more := strings.Cut(g.user, ":"); more { // what is behind the colon may be a password
 		return fmt.Errorf("--user %q and a colon: it is the name alone, and the password is read from COORD_PASSWORD", name)
 	}
-	level, age, bounded := strings.Cut(g.consistency, ":")
-	if _, ok := op.LevelOf(level); g.consistency != "" && (!ok || bounded != (level == op.Bounded.String())) {
+	if g.consistency == "" {
+		return nil
+	}
+	level, age, ok := op.CutLevel(g.consistency)
+	if !ok {
 		return fmt.Errorf("--consistency %q: it is linearizable, sequential, bounded:500ms or eventual", g.consistency)
 	}
-	if bounded {
+	if level == op.Bounded {
 		if _, err := time.ParseDuration(age); err != nil {
 			return fmt.Errorf("--consistency %q: %q is not a duration such as 500ms", g.consistency, age)
 		}
-		g.consistency = level + "; max=" + age
+		g.consistency = level.String() + "; max=" + age
 	}
 	return nil
 }
