@@ -298,5 +298,5 @@ func (c *call) changeLatch(
 }
 
 func (c *call) deleteLatch() error {
-	return c.deleteNamed(func(x *requestConn) (deletable, error) { return barrier.NewLatch(x, c.arg) })
+	return c.deleteNamed("latch", func(x *requestConn) (deletable, error) { return barrier.NewLatch(x, c.arg) })
 }

@@ -92,5 +92,5 @@ func (c *call) changeCounter(change func(*counter.Counter) (counter.Value, error
 }
 
 func (c *call) deleteCounter() error {
-	return c.deleteNamed(func(x *requestConn) (deletable, error) { return counter.New(x, c.arg) })
+	return c.deleteNamed("counter", func(x *requestConn) (deletable, error) { return counter.New(x, c.arg) })
 }

@@ -323,7 +323,7 @@ func TestInstead(t *testing.T) {
 		"PUT /v1/nodes/q?sequence=job-":    "sequence: belongs to POST, not to PUT",
 		"GET /v1/nodes/q?parents":          "parents: belongs to PUT and POST",
 		"POST /v1/locks/n?timeout=30s":     "did you mean wait?",
-		"POST /v1/locks/n?zzz=30s":         "there is no such parameter here, but at_least, hold, ",
+		"POST /v1/locks/n?zzz=30s":         "there is no such parameter here, but at_least, delay, hold, ",
 		"DELETE /v1/nodes/q?recurse":       "did you mean recursive?",
 		"GET /v1/cluster?verbose":          "there are no parameters here",
 		"GET /v1/nodes/q?children&depth=1": "depth: needs another",

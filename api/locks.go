@@ -191,7 +191,7 @@ func (w *holding) failed(err error) error {
 	if !w.c.replied {
 		return err
 	}
-	w.tell(failedEvent{"failed", newProblem(err, false)})
+	w.tell(failedEvent{"failed", w.c.newProblem(err)})
 	return nil
 }
 

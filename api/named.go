@@ -62,7 +62,8 @@ type deletable interface {
 	Delete(ctx context.Context) error
 }
 
-func (c *call) deleteNamed(find func(*requestConn) (deletable, error)) error {
+// deleteNamed removes what is called by the path's name; what says in a word what that is.
+func (c *call) deleteNamed(what string, find func(*requestConn) (deletable, error)) error {
 	x, err := c.writingOnce()
 	if err != nil {
 		return err
@@ -74,7 +75,7 @@ func (c *call) deleteNamed(find func(*requestConn) (deletable, error)) error {
 	ctx, cancel := c.withTimeout()
 	defer cancel()
 	if err := d.Delete(ctx); err != nil {
-		return err
+		return explain(err, op.NoNode, "there is no %s %s", what, c.arg)
 	}
 	c.respondJSON(http.StatusOK, deletedForm{c.arg, true})
 	return nil

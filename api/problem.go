@@ -230,6 +230,20 @@ func newProblem(err error, keyed bool) *problem {
 	return p
 }
 
+// newProblem describes what came of this request.
+func (c *call) newProblem(err error) *problem {
+	p := newProblem(err, c.keyed)
+	e := unwrap(err)
+	switch {
+	case e.hint != "":
+	case e.what.Code == op.NoLeader || e.what.Code == op.NoQuorum:
+		p.Hint = cmp.Or(lostQuorum(c.s.status.get(c.s)), p.Hint)
+	default:
+		p.Hint = cmp.Or(c.recipeHint(e.what.Code), p.Hint)
+	}
+	return p
+}
+
 // unwrap returns what err says, as internal if it is no error of coord's: those come with a reason that may be for
 // operators only, so it goes to the log and not to the caller.
 func unwrap(err error) *httpError {
@@ -273,10 +287,7 @@ func (m meaning) hintFor(path string) string {
 
 // writeProblem answers with err. It returns the code, for the metrics.
 func (c *call) writeProblem(err error) op.Code {
-	p := newProblem(err, c.keyed)
-	if p.Code == op.NoLeader.String() || p.Code == op.NoQuorum.String() {
-		p.Hint = cmp.Or(lostQuorum(c.s.status.get(c.s)), p.Hint)
-	}
+	p := c.newProblem(err)
 	p.Instance = "urn:coord:request:" + c.id
 	p.Leader = c.s.leaderName()
 	h := c.w.Header()

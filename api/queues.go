@@ -92,7 +92,7 @@ func (c *call) configureQueue() error {
 }
 
 func (c *call) deleteQueue() error {
-	return c.deleteNamed(func(x *requestConn) (deletable, error) { return queue.New(x, c.arg) })
+	return c.deleteNamed("queue", func(x *requestConn) (deletable, error) { return queue.New(x, c.arg) })
 }
 
 type itemForm struct {
