@@ -23,10 +23,10 @@ func TestConfigRunRestarts(t *testing.T) {
 	c := startCluster(t, 1)
 	c.configured(`{"limit":"1"}`)
 	r := c.command("config", "run", "shop", "--grace", "50ms", "--prefix", "SHOP_", "--", "sh", "-c", `
+trap 'exit 7' USR1
 (trap '' TERM; sleep 1000) &
 echo "$SHOP_LIMIT $COORD_CONFIG_VERSION $COORD_CONFIG_APP"
 echo $!
-trap 'exit 7' USR1
 while :; do sleep 0.05; done`)
 	expect := func(want string) (left int) {
 		t.Helper()
