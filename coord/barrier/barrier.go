@@ -125,6 +125,9 @@ func (l *Latch) Delete(ctx context.Context) error {
 	return l.l.Delete(ctx)
 }
 
+// ErrNotIn says that a session isn't in a double barrier, or not any more.
+var ErrNotIn error = &coord.Error{Code: op.NotHolder}
+
 // Double is a double barrier as one of its members sees it: a session is in it once. One goroutine uses it at a time.
 type Double struct {
 	s   *coord.Session
@@ -149,8 +152,9 @@ func (d *Double) Enter(ctx context.Context) error {
 	return following.Why(d.s.Conn(), d.d.Enter(ctx))
 }
 
-// Leave waits until all members have left, or their sessions have ended. It must follow an Enter that has returned nil. If
-// ctx ends before, the member has left all the same, once a member of the cluster could be asked.
+// Leave waits until all members have left, or their sessions have ended. It must follow an Enter that has returned nil; a
+// session that isn't in is ErrNotIn. If ctx ends before, the member has left all the same, once a member of the
+// cluster could be asked.
 func (d *Double) Leave(ctx context.Context) error {
 	if d.err != nil {
 		return d.err

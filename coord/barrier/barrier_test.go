@@ -177,6 +177,9 @@ func TestDoubleDies(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 		other := w.Session()
+		if err := barrier.NewDouble(other, "step", 2).Leave(w.Context()); !errors.Is(err, barrier.ErrNotIn) {
+			t.Errorf("left without having entered: %v", err)
+		}
 		a, gotA := enter(alive)
 		if len(gotA) > 0 {
 			t.Fatal("it began with those who had gone")

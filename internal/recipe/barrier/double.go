@@ -153,10 +153,14 @@ func (d *Double) begin(ctx context.Context) error {
 }
 
 // Leave waits until all members of the round have left, or ended. It must follow an Enter that has returned nil; if that
-// was another Double's of the same session, this one sees for itself which round it is.
+// was another Double's of the same session, this one sees for itself which round it is, and a session that isn't in is
+// not_holder.
 func (d *Double) Leave(ctx context.Context) error {
 	if d.round == 0 {
-		r, _, err := d.Read(ctx, op.ReadOptions{Level: op.Linearizable})
+		r, at, err := d.Read(ctx, op.ReadOptions{Level: op.Linearizable})
+		if err == nil {
+			err = d.isIn(ctx, op.ReadOptions{Level: op.Eventual, MinZxid: at})
+		}
 		if err != nil {
 			return err
 		}
@@ -176,6 +180,15 @@ func (d *Double) Leave(ctx context.Context) error {
 			return d.end(ctx)
 		}
 	}
+}
+
+// isIn is not_holder unless this session is a member.
+func (d *Double) isIn(ctx context.Context, o op.ReadOptions) error {
+	res, err := d.conn.Read(ctx, &op.Exists{Path: d.me()}, o)
+	if err != nil || res.Stat != nil {
+		return err
+	}
+	return &op.Error{Code: op.NotHolder, Outcome: op.Decided, Path: d.dir, Zxid: res.Zxid, Detail: "this session isn't in, or not any more"}
 }
 
 func (d *Double) leave(ctx context.Context) error {
