@@ -263,8 +263,19 @@ func (e *Election) occupied(cause error) error {
 			i.Holders[n].Token = i.Leader.Token // it is the term that counts
 		}
 	}
-	err.Err.Detail = err.Info.heldBy(e.dir) + "; gave up waiting: " + cause.Error()
+	err.Err.Detail = err.Info.heldBy(e.dir) + "; gave up waiting: " + waitEnded(cause)
 	return err
+}
+
+// waitEnded says what the end of a context stands for.
+func waitEnded(cause error) string {
+	switch {
+	case errors.Is(cause, context.DeadlineExceeded):
+		return "the time to wait was over"
+	case errors.Is(cause, context.Canceled):
+		return "the wait was cancelled"
+	}
+	return cause.Error()
 }
 
 // Resign ends the term and withdraws the candidate. If the term was lost before, the error is not_holder, or

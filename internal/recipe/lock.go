@@ -435,7 +435,7 @@ func (l *Lock) occupied(cause error) error {
 	e.Info, _ = Inspect(l.conn.Context(), l.conn, l.spec.Name)
 	e.Err.Detail = e.Info.heldBy(l.dir)
 	if cause != nil {
-		e.Err.Detail += "; gave up waiting: " + cause.Error()
+		e.Err.Detail += "; gave up waiting: " + waitEnded(cause)
 	}
 	return e
 }
