@@ -23,7 +23,7 @@ func newQueue(g *globals) *cobra.Command {
 		Long: `A queue hands each item to one consumer at a time, until one has acknowledged it. What a consumer had that fails or
 dies goes to another one. The highest priority comes first, and within one who was pushed first.`,
 	})
-	c.AddCommand(pushItem(g), popItem(g), listItems(g),
+	c.AddCommand(pushItem(g), popItem(g), listQueues(g),
 		removeNamed(g, "queue", httpapi.QueuesURL, "with all that is in it", "coord queue rm jobs"))
 	return c
 }
@@ -88,27 +88,12 @@ to its old place, and others may take it.
 Without a program: 3 if there is no item with --try, or none has come in the time of --wait.`,
 		Example: `  coord queue pop jobs --try
   while coord queue pop jobs -- ./work.sh; do :; done`,
-		Args: aName("queue", 1<<20),
+		RunE: g.asksForever(o.run),
 	}
 	o.add(c, "consumer", "who takes it, for those who look")
 	c.Flags().BoolVar(&o.try, "try", false, "don't wait")
 	exclusive(c, "try", "wait")
-	c = g.wrapper(c)
-	c.Args, c.RunE = o.args, func(c *cobra.Command, args []string) error {
-		err := g.asksForever(o.run)(c, args)
-		if len(args) > 1 {
-			return asWrapper(err)
-		}
-		return err
-	}
-	return c
-}
-
-func (o *popFlags) args(c *cobra.Command, args []string) error {
-	if c.ArgsLenAtDash() >= 0 || len(args) > 1 {
-		return asWrapper(programArgs(c, args))
-	}
-	return aName("queue", 0)(c, args)
+	return g.maybeWrapper(c, aName("queue", 0))
 }
 
 func (o *popFlags) run(ctx context.Context, a *asking, args []string) error {
@@ -197,53 +182,107 @@ func (o *popFlags) notTaken(ctx context.Context, args []string, err error) error
 	return e
 }
 
-func listItems(g *globals) *cobra.Command {
+func listQueues(g *globals) *cobra.Command {
 	p := httpapi.Page{}
 	c := &cobra.Command{
-		Use:     "ls NAME",
-		Short:   "List the items of a queue, in the order in which they are taken",
-		Example: "  coord queue ls jobs",
-		Args:    aName("queue", 0),
+		Use:   "ls [NAME]",
+		Short: "List the queues, or the items of one in the order in which they are taken",
+		Long: `List the queues with how many items each has and how many of these somebody has taken; with NAME the items of that one, in
+the order in which they are taken. -o raw prints names or ids.`,
+		Example: "  coord queue ls\n  coord queue ls jobs",
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			return aName("queue", 0)(c, args)
+		},
 		RunE: g.asks(func(ctx context.Context, a *asking, args []string) error {
-			rows := [][]string{{"ID", "PRIORITY", "PUSHED", "TAKEN BY", "ITEM"}}
-			var bodies [][]byte
-			for {
-				l, err := a.Items(ctx, args[0], p, a.read())
-				if err != nil {
-					return seeing(failed(err, "list queue %q", args[0]), "coord queue push "+shellQuote(args[0])+" ITEM", op.NoNode)
-				}
-				bodies = append(bodies, l.Body)
-				for _, x := range l.Items {
-					rows = append(rows, []string{x.ID, fmt.Sprint(x.Priority), stamp(x.Pushed), plain(x.Session), cell(x.Bytes())})
-				}
-				if p.After = l.Next; l.Next == "" || p.Limit > 0 {
-					break
-				}
+			if len(args) == 0 {
+				return a.listQueues(ctx, p)
 			}
-			switch a.output {
-			case "json":
-				form, err := merge(bodies, "items")
-				if err != nil {
-					return err
-				}
-				if p.After != "" {
-					form["next"], _ = quoteJSON(p.After)
-				}
-				return a.out.encode(form)
-			case "raw":
-				for _, row := range rows[1:] {
-					a.out.line("%s", row[0])
-				}
-			default:
-				a.out.table(rows)
-			}
-			if p.After != "" {
-				a.note("there is more: --after %s", p.After)
-			}
-			return nil
+			return a.listItems(ctx, args[0], p)
 		}),
 	}
 	c.Flags().IntVar(&p.Limit, "limit", 0, "no more than so many; without it, all")
-	c.Flags().StringVar(&p.After, "after", "", "begin behind this id")
+	c.Flags().StringVar(&p.After, "after", "", "begin behind this name or id")
 	return g.command(c)
+}
+
+func (a *asking) listQueues(ctx context.Context, p httpapi.Page) error {
+	rows := [][]string{{"QUEUE", "ITEMS", "TAKEN"}}
+	return a.listing("queues", p, rows, func(p httpapi.Page) ([]byte, string, [][]string, error) {
+		l, err := a.Queues(ctx, p, a.read())
+		if err != nil {
+			return nil, "", nil, failed(err, "list the queues")
+		}
+		var rows [][]string
+		for _, name := range l.Queues {
+			row := []string{plain(name), "", ""}
+			if a.output == "table" {
+				q, err := a.Queue(ctx, name, a.read())
+				if errors.Is(err, &op.Error{Code: op.NoNode}) {
+					continue // it has gone meanwhile
+				}
+				if err != nil {
+					return nil, "", nil, failed(err, "look at queue %q", name)
+				}
+				row[1], row[2] = fmt.Sprint(q.Length), fmt.Sprint(q.Received)
+			}
+			rows = append(rows, row)
+		}
+		return l.Body, l.Next, rows, nil
+	})
+}
+
+func (a *asking) listItems(ctx context.Context, name string, p httpapi.Page) error {
+	rows := [][]string{{"ID", "PRIORITY", "PUSHED", "TAKEN BY", "ITEM"}}
+	return a.listing("items", p, rows, func(p httpapi.Page) ([]byte, string, [][]string, error) {
+		l, err := a.Items(ctx, name, p, a.read())
+		if err != nil {
+			return nil, "", nil, seeing(failed(err, "list queue %q", name), "coord queue push "+shellQuote(name)+" ITEM", op.NoNode)
+		}
+		var rows [][]string
+		for _, x := range l.Items {
+			rows = append(rows, []string{x.ID, fmt.Sprint(x.Priority), stamp(x.Pushed), plain(x.Session), cell(x.Bytes())})
+		}
+		return l.Body, l.Next, rows, nil
+	})
+}
+
+// listing prints what a listing has from a page on: its array called name, or a table. one reads a page.
+func (a *asking) listing(
+	name string, p httpapi.Page, rows [][]string, one func(httpapi.Page) (body []byte, next string, rows [][]string, err error),
+) error {
+	var bodies [][]byte
+	for {
+		body, next, more, err := one(p)
+		if err != nil {
+			return err
+		}
+		bodies, rows = append(bodies, body), append(rows, more...)
+		if p.After = next; next == "" || p.Limit > 0 {
+			break
+		}
+	}
+	switch a.output {
+	case "json":
+		form, err := merge(bodies, name)
+		if err != nil {
+			return err
+		}
+		if p.After != "" {
+			form["next"], _ = quoteJSON(p.After)
+		}
+		return a.out.encode(form)
+	case "raw":
+		for _, row := range rows[1:] {
+			a.out.line("%s", row[0])
+		}
+	default:
+		a.out.table(rows)
+	}
+	if p.After != "" {
+		a.note("there is more: --after %s", p.After)
+	}
+	return nil
 }

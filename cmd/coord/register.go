@@ -55,31 +55,17 @@ Without a shell, the program runs in a process group of its own and gets signals
 COORD_SERVICE, COORD_INSTANCE and COORD_ENDPOINTS.
 
 Exit codes with CMD: its own; 128 and the number of the signal that ended it; 126 or 127 if it can't be run; 125 if it
-can't be registered; 123 if somebody else has deregistered the instance, or registered one of the same id with --replace:
-the program was stopped then, by SIGTERM, and after --grace by SIGKILL. Without CMD: 0, interrupted; 4 instead of 123.`,
+can't be registered, or coord fails in another way; 123 if somebody else has deregistered the instance, or registered one of
+the same id with --replace: the program was stopped then, by SIGTERM, and after --grace by SIGKILL. Without CMD: 0,
+interrupted; 4 instead of 123.`,
 		Example: "  coord service register web --port 8080 --check http://localhost:8080/health -- ./server --port 8080\n" +
 			"  coord service register db --port 5432 --address 10.0.0.7 --tag primary --check tcp://10.0.0.7:5432",
-		Args: func(c *cobra.Command, args []string) error {
-			if n := c.ArgsLenAtDash(); n >= 0 && n != 1 || n < 0 && len(args) > 1 {
-				return usageError(c, errors.New("it takes the name of a service, and a program behind --"))
-			}
-			if n := c.ArgsLenAtDash(); n == 1 && len(args) == 1 {
-				return usageError(c, errors.New("the program behind -- is missing"))
-			}
-			return nameArg(c, args[:min(1, len(args))])
-		},
 		RunE: g.asksForever(func(ctx context.Context, a *asking, args []string) error {
 			r := &registering{registerFlags: o, a: a, args: args[1:]}
-			err := r.prepare(args[0])
-			if err != nil {
-				err = usageError(a.c, err)
-			} else {
-				err = r.run(ctx)
+			if err := r.prepare(args[0]); err != nil {
+				return usageError(a.c, err)
 			}
-			if len(r.args) > 0 {
-				err = asWrapper(err)
-			}
-			return err
+			return r.run(ctx)
 		}),
 	}
 	f := c.Flags()
@@ -93,7 +79,7 @@ the program was stopped then, by SIGTERM, and after --grace by SIGKILL. Without 
 	f.DurationVar(&o.ttl, "ttl", 15*time.Second, "how long it stays registered when this command can't be heard of any more")
 	f.DurationVar(&o.grace, "grace", child.DefaultGrace, "between SIGTERM and SIGKILL, if the program must be stopped")
 	f.BoolVar(&o.replace, "replace", false, "take the id from another one, say from an earlier run of the same program")
-	return g.command(c)
+	return g.maybeWrapper(c, nameArg)
 }
 
 // registering is an instance that is kept registered, and the program that it is of.

@@ -103,22 +103,47 @@ func (a *asking) noteTTL(asked, granted time.Duration) {
 
 // wrapper completes a command that runs a program: what goes wrong before that, or around it, has exit code 125.
 func (g *globals) wrapper(c *cobra.Command) *cobra.Command {
-	wrapped := func(f func(*cobra.Command, []string) error) func(*cobra.Command, []string) error {
-		if f == nil {
-			return nil
-		}
-		return func(c *cobra.Command, args []string) error {
-			err := asWrapper(f(c, args))
-			if e, ok := errors.AsType[*exitError](err); ok && e.code == exitOK { // -E 0: it is no failure
-				e.silent = e.silent || g.quiet
-			}
-			return err
-		}
-	}
-	c.Args, c.PreRunE, c.RunE = wrapped(programArgs), wrapped(c.PreRunE), wrapped(c.RunE)
+	c.Args, c.PreRunE, c.RunE = g.wrapped(programArgs), g.wrapped(c.PreRunE), g.wrapped(c.RunE)
 	c.DisableFlagsInUseLine = true
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return asWrapper(usageError(c, err)) })
 	return g.command(c)
+}
+
+// maybeWrapper is wrapper for a command that can do without a program: then name checks its arguments, and its exit codes
+// are those of any command. Whether there is a program isn't known where a flag is wrong.
+func (g *globals) maybeWrapper(c *cobra.Command, name cobra.PositionalArgs) *cobra.Command {
+	alone := c.RunE
+	c = g.wrapper(c)
+	program, run := c.Args, c.RunE
+	c.Args = func(c *cobra.Command, args []string) error {
+		if c.ArgsLenAtDash() < 0 && len(args) < 2 {
+			return name(c, args)
+		}
+		if err := program(c, args); err != nil {
+			return err
+		}
+		return asWrapper(name(c, args[:1]))
+	}
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if len(args) < 2 {
+			return alone(c, args)
+		}
+		return run(c, args)
+	}
+	return c
+}
+
+func (g *globals) wrapped(f func(*cobra.Command, []string) error) func(*cobra.Command, []string) error {
+	if f == nil {
+		return nil
+	}
+	return func(c *cobra.Command, args []string) error {
+		err := asWrapper(f(c, args))
+		if e, ok := errors.AsType[*exitError](err); ok && e.code == exitOK { // -E 0: it is no failure
+			e.silent = e.silent || g.quiet
+		}
+		return err
+	}
 }
 
 // asWrapper gives an error of coord's own the exit code that tells it from one of the program.

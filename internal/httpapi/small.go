@@ -61,6 +61,20 @@ type Items struct {
 	Next string `json:"next"`
 }
 
+// Queues are the names of queues.
+type Queues struct {
+	Answer `json:"-"`
+	Queues []string `json:"queues"`
+	Next   string   `json:"next"`
+}
+
+// Queue is how much is in a queue.
+type Queue struct {
+	Answer   `json:"-"`
+	Length   int `json:"length"`
+	Received int `json:"received"`
+}
+
 // Group is who is in a group.
 type Group struct {
 	Answer  `json:"-"`
@@ -134,6 +148,16 @@ func (c *Client) SetCounter(ctx context.Context, name string, n int64) (*Counter
 func (c *Client) Push(ctx context.Context, name string, data []byte, priority int, key string) (*Pushed, error) {
 	q := url.Values{"priority": {strconv.Itoa(priority)}}
 	return decode[Pushed](c.Do(ctx, &Request{Method: "POST", Path: named(QueuesURL, name) + "/items", Query: q, Body: data, Key: key}))
+}
+
+// Queues lists a page of the queues.
+func (c *Client) Queues(ctx context.Context, p Page, o Read) (*Queues, error) {
+	return decode[Queues](c.Do(ctx, read(QueuesURL, p.query(url.Values{}), o)))
+}
+
+// Queue says how much is in a queue.
+func (c *Client) Queue(ctx context.Context, name string, o Read) (*Queue, error) {
+	return decode[Queue](c.Do(ctx, read(named(QueuesURL, name), nil, o)))
 }
 
 // Items lists a page of a queue.
