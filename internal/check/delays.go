@@ -29,7 +29,9 @@ func Delayed(h *History) error {
 	turns := h.granted()
 	x := &delays{NewNamespace(), map[op.SessionID]string{}, map[string]*Turn{}, map[string]delay{}}
 	for _, t := range h.Turns {
-		x.owners[t.Session] = t.Owner
+		if !t.Leads {
+			x.owners[t.Session] = t.Owner
+		}
 	}
 	for d := range h.Replay(x.ns) {
 		x.follow(d)

@@ -17,7 +17,7 @@ type Turn struct {
 	Rule    op.Rule // of the lock
 	Session op.SessionID
 	AtLeast time.Duration // how long the lock is kept for it
-	Owner   string        // of the lock
+	Owner   string        // of the lock: who says to hold it; the same in all turns of a session
 	Delay   time.Duration // how long it is to be closed to other owners if the session ends unwanted
 
 	Asked Moment

@@ -230,6 +230,7 @@ func TestDelayed(t *testing.T) {
 	q, first = lost(8 * time.Second)
 	expire(q, first)
 	again := second(q, "a")
+	q.h.Turns = append(q.h.Turns, &Turn{Client: 1, Dir: "/v", Leads: true, Session: again.Session, Asked: q.now(), Ended: q.now()})
 	q.do(1, &op.Request{Session: again.Session, Op: &op.Delete{Path: first.Path, If: op.Always}})
 	expire(q, again)
 	q.granted(second(q, "b"))
