@@ -75,6 +75,9 @@ type Config struct {
 	// Endpoints are the URLs at which clients reach the members, told to those on WebSocket connections. Nil for none.
 	Endpoints []string
 
+	// Settings are what the member is configured with, for /v1/cluster/config. Nil for nothing to show.
+	Settings []Setting
+
 	Limits Limits
 }
 

@@ -12,6 +12,7 @@ func (s *Server) clusterRoutes() []route {
 		{method: "GET", pattern: "/v1/cluster", name: "cluster", serve: (*call).showCluster},
 		{method: "GET", pattern: "/v1/cluster/members", name: "cluster", serve: (*call).showMembers},
 		{method: "GET", pattern: "/v1/cluster/leader", name: "cluster", serve: (*call).showLeader},
+		{method: "GET", pattern: "/v1/cluster/config", name: "cluster", serve: (*call).showConfig},
 		{method: "GET", pattern: "/v1/cluster/limits", name: "limits", serve: (*call).showLimits},
 		{method: "PUT", pattern: "/v1/cluster/limits", name: "set_limits", body: jsonBody, serve: (*call).setLimits},
 	}
@@ -148,4 +149,29 @@ func (c *call) showLeader() error {
 		}
 	}
 	return op.Errorf(op.NoLeader, "this member knows no leader")
+}
+
+// Setting is one option of the member as it is in effect.
+type Setting struct {
+	Name  string `json:"name"`
+	Value string `json:"value"` // as it is written in a file; what is secret of it is left out
+	From  string `json:"from"`  // what has said so: file:line, a flag, a variable of the environment, or default
+}
+
+type settingsForm struct {
+	Member   string    `json:"member"`
+	Settings []Setting `json:"settings"`
+}
+
+// showConfig tells how this member is configured. What holds for the cluster is in its limits.
+func (c *call) showConfig() error {
+	if err := c.q.done(); err != nil {
+		return err
+	}
+	all := c.s.settings
+	if all == nil {
+		all = []Setting{}
+	}
+	c.respondJSON(http.StatusOK, settingsForm{c.s.name, all})
+	return nil
 }

@@ -41,6 +41,7 @@ type Server struct {
 
 	subscriptions atomic.Int64 // watches of all WebSocket connections
 	endpoints     []string
+	settings      []Setting
 
 	bodies  atomic.Int64 // bytes of bodies held
 	pacer   pacer
@@ -62,7 +63,7 @@ func New(c Config) (*Server, error) {
 		backend: c.Backend, metrics: c.Metrics, log: c.Logger, now: c.Now, name: c.Name, version: c.Version, servedBy: []string{c.Name},
 		super: c.Super, limits: c.Limits.withDefaults(), hosts: newHostList(c.AllowedHosts),
 		origins: http.NewCrossOriginProtection(), ids: rand.Text()[:8], draining: make(chan struct{}),
-		sockets: newSockets(), endpoints: c.Endpoints,
+		sockets: newSockets(), endpoints: c.Endpoints, settings: c.Settings,
 	}
 	for _, origin := range c.AllowedOrigins {
 		if err := s.origins.AddTrustedOrigin(origin); err != nil {

@@ -143,6 +143,7 @@ func (s *server) open(spec memberSpec) (*running, error) {
 	door, err := api.New(api.Config{
 		Backend: m, Name: spec.name, Version: buildVersion(), Logger: log, Metrics: metrics,
 		AllowedHosts: s.cfg.AllowHosts, AllowedOrigins: s.cfg.AllowOrigins, Super: s.cfg.Super, Limits: s.cfg.Limits,
+		Settings: s.settings(spec),
 	})
 	if err != nil {
 		ln.Close()
@@ -157,6 +158,22 @@ func (s *server) open(spec memberSpec) (*running, error) {
 		}
 	}
 	return r, nil
+}
+
+// settings returns how a member is configured. The members of coord dev are so by the command itself.
+func (s *server) settings(spec memberSpec) []api.Setting {
+	c := *s.cfg
+	c.Name, c.DataDir, c.Listen, c.DNSListen = spec.name, spec.dir, spec.listen, spec.dns
+	if len(spec.list) > 1 {
+		c.Cluster = spec.list
+	}
+	given, all := s.cfg.Effective(), c.Effective()
+	for i := range all {
+		if all[i].Value != given[i].Value {
+			all[i].From = "coord dev"
+		}
+	}
+	return all
 }
 
 func (s *server) memberConfig(spec memberSpec, log *slog.Logger, metrics *api.Metrics) member.Config {

@@ -6,6 +6,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/coord-kv/coord/api"
+	"github.com/coord-kv/coord/internal/config"
 	"github.com/coord-kv/coord/internal/storage"
 )
 
@@ -22,5 +24,27 @@ func TestExplain(t *testing.T) {
 		if !ok || got.code != code || got.why == "" || !errors.Is(got, err) {
 			t.Errorf("%v becomes %+v", err, got)
 		}
+	}
+}
+
+// TestDevSettings: the members of coord dev say who has configured them.
+func TestDevSettings(t *testing.T) {
+	o := &devOptions{members: 3, dataDir: t.TempDir(), port: 20_070, logLevel: "warn"}
+	specs, err := o.specs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, spec := range specs {
+		defer spec.peers.Close()
+	}
+	from := map[string]api.Setting{}
+	for _, s := range (&server{cfg: config.New(), members: specs}).settings(specs[1]) {
+		from[s.Name] = s
+	}
+	if got := from["name"]; got.Value != "n2" || got.From != "coord dev" {
+		t.Errorf("the name: %+v", got)
+	}
+	if got := from["tick"]; got.Value != "50ms" || got.From != "default" {
+		t.Errorf("the tick: %+v", got)
 	}
 }

@@ -10,6 +10,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -217,4 +218,12 @@ func (c *Config) Given() []string {
 	}
 	slices.Sort(given)
 	return given
+}
+
+// Effective returns all options as they are in effect, with what has said so.
+func (c *Config) Effective() (all []api.Setting) {
+	for _, o := range c.Options() {
+		all = append(all, api.Setting{Name: o.Name, Value: o.Value.String(), From: cmp.Or(c.origins[o.Name], "default")})
+	}
+	return all
 }

@@ -129,6 +129,37 @@ func TestTable(t *testing.T) {
 	}
 }
 
+// TestEffective: what is in effect is told of every option, with what has said so, and without what is secret.
+func TestEffective(t *testing.T) {
+	c, flags := New(), pflag.NewFlagSet("serve", pflag.ContinueOnError)
+	c.Register(flags)
+	file := filepath.Join(t.TempDir(), "c.yaml")
+	if err := os.WriteFile(file, []byte("name: n1\ndata-dir: d\ntick: 100ms\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"--config", file, "--election-timeout", "1s", "--super", "ann:SAEdK8CfyBKmtXOPXS0bJdKRlaU="}
+	err := flags.Parse(args)
+	if err == nil {
+		err = c.Load(flags, func(name string) (string, bool) { return map[string]string{"COORD_TICK": "20ms"}[name], true })
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, s := range c.Effective() {
+		if s.From != "default" {
+			got = append(got, s.Name+"="+s.Value+" "+strings.TrimPrefix(s.From, file))
+		}
+	}
+	want := []string{
+		"config=" + file + " --config", "name=n1 :1", "data-dir=d :2", "super=ann:… --super", "tick=20ms COORD_TICK",
+		"election-timeout=1s --election-timeout",
+	}
+	if !slices.Equal(got, want) || len(c.Effective()) != len(c.Options()) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestWarnings(t *testing.T) {
 	c := New()
 	if w := c.Warnings(4_000_000_000); len(w) > 0 {
