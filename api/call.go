@@ -117,7 +117,7 @@ func (c *call) run() (err error) {
 	if err := c.route.serve(c); err != nil || !c.noRoom {
 		return err
 	}
-	return c.overloaded("large answers that their clients are slow to take use up the room for them")
+	return c.overloaded(noAnswerRoom)
 }
 
 // overloaded returns the error of a request that is refused because too much is going on.
@@ -271,14 +271,12 @@ func (c *call) respond(status int, contentType string, body []byte) {
 // respondBytes writes an answer that is JSON already. A large one that was only read may find no room, and is refused;
 // what was done is told in any case.
 func (c *call) respondBytes(status int, body []byte) {
-	free, ok := c.s.answers.take(len(body))
-	switch {
-	case ok:
-		defer free()
-	case c.r.Method == http.MethodGet:
+	taken, ok := c.s.answers.take(len(body))
+	if !ok && c.r.Method == http.MethodGet {
 		c.noRoom = true
 		return
 	}
+	defer c.s.answers.give(taken)
 	c.write(status, jsonType, body)
 }
 

@@ -85,18 +85,17 @@ func (c *call) readChildren() error {
 		Path: c.arg, WithStat: c.q.flag("stat", false), WithData: c.q.flag("data", false), After: c.q.text("after"),
 		Limit: int32(c.q.number("limit", 1, maxPage, maxPage)),
 	}
-	return c.list(o, int(o.Limit))
+	return c.list(o)
 }
 
-// list answers with what o lists, which is at most limit nodes.
-func (c *call) list(o op.Op, limit int) (err error) {
+// list answers with what o lists.
+func (c *call) list(o op.Op) (err error) {
 	v, err := c.view()
 	if err != nil {
 		return err
 	}
-	below, _ := v.Usage(c.arg)
 	var body []byte
-	c.s.backlog.do(min(limit, int(below.Nodes)), func() {
+	c.s.backlog.do(listed(v, o), func() {
 		var res *op.Result
 		if res, err = c.readFrom(v, o); err == nil {
 			body = c.appendRead(o, res)
@@ -128,7 +127,7 @@ func (c *call) readSubtree() error {
 		Path: c.arg, Depth: int32(c.q.number("depth", 0, op.MaxDepth, 0)), After: c.q.text("after"),
 		Limit: int32(c.q.number("limit", 1, maxPage, maxPage)),
 	}
-	return c.list(o, int(o.Limit))
+	return c.list(o)
 }
 
 func (c *call) readACL() error {

@@ -12,14 +12,18 @@ type room struct {
 // largeAnswer is from how many bytes on an answer takes room. What smaller ones take is bounded by their number.
 const largeAnswer = 64 << 10
 
-// take reports whether there is room for n bytes, and takes it until free is called.
-func (r *room) take(n int) (free func(), ok bool) {
+const noAnswerRoom = "large answers that their clients are slow to take use up the room for them"
+
+// take returns how much of the room n bytes have taken, to be given back, and whether there was room for them.
+func (r *room) take(n int) (taken int64, ok bool) {
 	if n < largeAnswer {
-		return func() {}, true
+		return 0, true
 	}
 	if r.held.Add(int64(n)) > r.limit {
-		r.held.Add(int64(-n))
-		return nil, false
+		r.give(int64(n))
+		return 0, false
 	}
-	return func() { r.held.Add(int64(-n)) }, true
+	return int64(n), true
 }
+
+func (r *room) give(taken int64) { r.held.Add(-taken) }

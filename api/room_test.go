@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -38,4 +39,36 @@ func TestAnswerRoom(t *testing.T) {
 			t.Errorf("with room again: %.200s", got)
 		}
 	})
+}
+
+// TestAnswerRoomOfSockets: on a WebSocket connection, an answer that finds no room is an error, and the connection goes on.
+// What has left gives its room back.
+func TestAnswerRoomOfSockets(t *testing.T) {
+	f := newFixture(t)
+	for i := range 2 {
+		f.must("PUT", fmt.Sprintf("/v1/nodes/app/n%d?parents", i), strings.Repeat("x", largeAnswer))
+	}
+	c, _ := f.dialJSON(`{"id":1,"op":"hello"}`)
+	ask := func(id int, op string) string {
+		s := c.ask(fmt.Sprintf(`{"id":%d,%s,"consistency":"eventual"}`, id, op))
+		if s.ID != id {
+			t.Fatalf("answer %d to %d", s.ID, id)
+		}
+		if s.Error != nil {
+			return s.Error.Code
+		}
+		return "ok"
+	}
+	const large, small = `"op":"subtree","path":"/app"`, `"op":"get","path":"/app"`
+	f.s.answers.held.Store(f.s.answers.limit) // by clients that take nothing
+	for i, want := range map[int]string{2: "overloaded", 3: "ok"} {
+		if got := ask(i, map[int]string{2: large, 3: small}[i]); got != want {
+			t.Errorf("without room, %d: %s", i, got)
+		}
+	}
+	f.s.answers.held.Store(0)
+	if got := ask(4, large); got != "ok" {
+		t.Errorf("with room: %s", got)
+	}
+	eventually(t, "all room given back", func() bool { return f.s.answers.held.Load() == 0 })
 }

@@ -170,11 +170,11 @@ func appendID(b []byte, z op.Zxid) []byte {
 // send writes messages and sees to it that they leave. If there is no room for them, the stream ends: its client comes
 // again with its position, and has missed nothing.
 func (w *watching) send(b []byte) error {
-	free, ok := w.c.s.answers.take(len(b))
+	taken, ok := w.c.s.answers.take(len(b))
 	if !ok {
-		return w.c.overloaded("large messages that their clients are slow to take use up the room for them")
+		return w.c.overloaded(noAnswerRoom)
 	}
-	defer free()
+	defer w.c.s.answers.give(taken)
 	w.allowWrite()
 	if _, err := w.c.w.Write(b); err != nil {
 		return err

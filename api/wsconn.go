@@ -70,6 +70,7 @@ type wsWriter struct {
 	frames  int          // in buf
 	answers []*wsRequest // taken, and not sent yet
 	events  []op.Zxid    // in buf, those of which is measured how long they took
+	taken   int64        // of the room for large answers, by those in buf
 }
 
 // wsEnd says how a connection ends.

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"errors"
@@ -394,13 +395,51 @@ func (c *wsConn) appendRead(r *wsRequest, f *frame.Read) error {
 		return err
 	}
 	c.s.metrics.ReadDone(r.info, c.s.leaderName() == c.s.name)
-	res := r.view.Read(f.Op, c.read.auth)
 	c.show(r.info.Zxid)
-	c.appendReply(r, r.info, &res)
+	res := c.appendFound(r, f.Op)
 	if res.Err != nil {
 		return res.Err
 	}
 	return nil
+}
+
+// appendFound reads and appends what was found, or that there is no room for it.
+func (c *wsConn) appendFound(r *wsRequest, o op.Op) (res op.Result) {
+	from := len(c.write.buf)
+	c.s.backlog.do(listed(r.view, o), func() {
+		res = r.view.Read(o, c.read.auth)
+		c.appendReply(r, r.info, &res)
+	})
+	taken, ok := c.s.answers.take(len(c.write.buf) - from)
+	if !ok {
+		c.s.metrics.rejected.WithLabelValues("overload").Inc()
+		c.write.buf = bytes.Clone(c.write.buf[:from]) // what holds the large one is not kept
+		res = op.Result{Err: op.Errorf(op.Overloaded, noAnswerRoom)}
+		c.appendReply(r, op.ReadInfo{}, &res)
+		return res
+	}
+	c.write.taken += taken
+	return res
+}
+
+// listed returns about how many nodes a read lists: those below a node, or as many as its limit.
+func listed(v *fsm.View, o op.Op) int {
+	switch o := o.(type) {
+	case *op.Children:
+		return nodesOf(v, o.Path, o.Limit)
+	case *op.Subtree:
+		return nodesOf(v, o.Path, o.Limit)
+	}
+	return 1
+}
+
+func nodesOf(v *fsm.View, path string, limit int32) int {
+	n := maxPage
+	if limit > 0 {
+		n = int(limit)
+	}
+	below, _ := v.Usage(path)
+	return min(n, int(below.Nodes))
 }
 
 func (c *wsConn) appendReply(r *wsRequest, info op.ReadInfo, res *op.Result) {

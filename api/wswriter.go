@@ -50,6 +50,7 @@ func (c *wsConn) writeFailed(err error) {
 
 // lastWritten is the end of the writer for good.
 func (c *wsConn) lastWritten() {
+	c.freeRoom()
 	c.dropWatches()
 	c.end(wsEnd{code: websocket.CloseAbnormalClosure}) // nobody waits for room any more
 	c.mu.Lock()
@@ -176,6 +177,7 @@ func (c *wsConn) flush() error {
 	if c.write.frames == 0 {
 		return nil
 	}
+	defer c.freeRoom()
 	c.write.frames = 0
 	c.write.buf = p[:0]
 	if cap(p) > 2*wsFlush {
@@ -194,6 +196,12 @@ func (c *wsConn) flush() error {
 	}
 	c.write.events = c.write.events[:0]
 	return nil
+}
+
+// freeRoom gives back what the answers took that have left, or never will.
+func (c *wsConn) freeRoom() {
+	c.s.answers.give(c.write.taken)
+	c.write.taken = 0
 }
 
 // show notes that the client is shown a state.
