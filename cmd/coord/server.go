@@ -13,14 +13,12 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/coord-kv/coord/api"
-	"github.com/coord-kv/coord/fsm"
 	"github.com/coord-kv/coord/internal/config"
 	"github.com/coord-kv/coord/internal/dns"
 	"github.com/coord-kv/coord/internal/member"
 	"github.com/coord-kv/coord/internal/peer"
 	"github.com/coord-kv/coord/internal/replica"
 	"github.com/coord-kv/coord/internal/storage"
-	"github.com/coord-kv/coord/op"
 )
 
 // server is one or several members of a cluster in this process, with their doors.
@@ -198,29 +196,11 @@ func (r *running) close() {
 }
 
 // observer tells the metrics what a replica has done.
-type observer struct{ metrics *api.Metrics }
-
-func (o observer) SyncDone(d time.Duration) { o.metrics.SyncDone(d) }
-
-func (o observer) ProposalDone(d time.Duration, outcome op.Outcome) {
-	o.metrics.ProposalDone(d, outcome)
-}
-
-func (o observer) ReadRound(d time.Duration) { o.metrics.ReadRound(d) }
+type observer struct{ *api.Metrics }
 
 func (o observer) CheckpointDone(what string, d time.Duration, err error) {
-	o.metrics.CheckpointDone(api.SnapshotOp(what), d, err)
+	o.Metrics.CheckpointDone(api.SnapshotOp(what), d, err)
 }
-
-func (o observer) Applied(z op.Zxid) { o.metrics.Applied(z) }
-
-func (o observer) Turn(t fsm.Turn, at op.Time, mine bool) { o.metrics.Turn(t, at, mine) }
-
-func (o observer) Heartbeat(left time.Duration) { o.metrics.Heartbeat(left) }
-
-func (o observer) CommitDone(d time.Duration) { o.metrics.CommitDone(d) }
-
-func (o observer) RoundTrip(peer string, d time.Duration) { o.metrics.RoundTrip(peer, d) }
 
 // explain gives an error its exit code and the next thing to do.
 func explain(err error) error {

@@ -271,15 +271,16 @@ func (n *node) start() {
 		n.c.t.Fatalf("coordtest: member %d runs already", n.index)
 	}
 	log := n.c.cfg.log.With("member", n.name)
+	metrics := api.NewMetrics()
 	m, err := member.Open(member.Config{
 		Name: n.name, Memory: true, Members: n.c.list(), Listener: n.peers.open(), Dial: n.c.net.dialMember(n.index),
-		Logger: log, Disk: storage.Options{FS: n.fs, Manifest: n.manifest.Open, SegmentBytes: 4 << 20},
+		Logger: log, Observe: observer{metrics}, Disk: storage.Options{FS: n.fs, Manifest: n.manifest.Open, SegmentBytes: 4 << 20},
 	})
 	if err != nil {
 		n.c.t.Fatalf("coordtest: couldn't start member %d: %v", n.index, err)
 	}
 	door, err := api.New(api.Config{
-		Backend: m, Name: n.name, Version: "coordtest", Logger: log, Limits: api.Limits{DrainTimeout: time.Second},
+		Backend: m, Name: n.name, Version: "coordtest", Logger: log, Metrics: metrics, Limits: api.Limits{DrainTimeout: time.Second},
 	})
 	if err != nil {
 		n.c.t.Fatalf("coordtest: couldn't start member %d: %v", n.index, err)
@@ -289,6 +290,13 @@ func (n *node) start() {
 	n.now = &life{m: m, cancel: cancel, dying: make(chan struct{})}
 	n.now.run(n, "member", func() error { return m.Run(ctx) })
 	n.now.run(n, "door", func() error { return door.Serve(ctx, ln) })
+}
+
+// observer tells the metrics of a member's door what the member has done.
+type observer struct{ *api.Metrics }
+
+func (o observer) CheckpointDone(what string, d time.Duration, err error) {
+	o.Metrics.CheckpointDone(api.SnapshotOp(what), d, err)
 }
 
 // run runs a part of the member. An error before it is killed fails the test.
