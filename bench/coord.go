@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -22,7 +23,8 @@ func (s *service) name() string { return "coord" }
 type coordConn struct {
 	ws      *websocket.Conn
 	out     []byte
-	in      *frame.Decoder // of the message received last
+	message bytes.Buffer   // received last
+	in      *frame.Decoder // of it
 	ahead   frame.Frame    // decoded and not yet taken
 	id, seq uint64
 	// Answers to writes come in the order of their numbers. Of a workload that reads only, reads are counted, which does no
@@ -94,12 +96,23 @@ func (c *coordConn) next() (frame.Frame, error) {
 				return f, err
 			}
 		}
-		_, message, err := c.ws.ReadMessage()
-		if err != nil {
+		if err := c.receiveMessage(); err != nil {
 			return nil, err
 		}
-		c.in = frame.FromServer(message)
 	}
+}
+
+// receiveMessage reads the next message into the buffer of the one before. Of what was decoded from that only bytes are lost;
+// strings are copies.
+func (c *coordConn) receiveMessage() error {
+	_, r, err := c.ws.NextReader()
+	if err != nil {
+		return err
+	}
+	c.message.Reset()
+	_, err = c.message.ReadFrom(r)
+	c.in = frame.FromServer(c.message.Bytes())
+	return err
 }
 
 // waiting decodes the next frame of the message, if there is one.
