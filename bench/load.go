@@ -55,6 +55,9 @@ type (
 	contestant interface {
 		contest(contenders int, d time.Duration) result
 	}
+	// clustered is a member of several.
+	clustered interface{ leads() bool }
+
 	broadcaster interface {
 		fan(conns, watches int, d time.Duration) result
 	}
@@ -66,6 +69,7 @@ type workload struct {
 	op            operation
 	conns, window int
 	systems       string // that have a part in it besides coord
+	members       int    // of each system
 }
 
 // byTime reports whether a workload is about how long something takes, not how often it is done.

@@ -1,4 +1,4 @@
-// Command bench puts coord beside ZooKeeper and etcd: one member of each on this machine, the same workloads in turn,
+// Command bench puts coord beside ZooKeeper and etcd: one member of each on this machine, or three, the same workloads in turn,
 // everything synced to disk, and prints what each did and the ratios. Only ratios of one run mean anything.
 //
 //	cd bench && go build -o /tmp/coord ../cmd/coord && go run . -coord /tmp/coord
@@ -22,22 +22,23 @@ import (
 const peers = "zookeeper,etcd"
 
 var workloads = []workload{
-	{"P1", "create 1x1", opCreate, 1, 1, peers},
-	{"P1", "set 1x1", opSet, 1, 1, peers},
-	{"P2", "create 64x1", opCreate, 64, 1, peers},
-	{"P2", "set 64x1", opSet, 64, 1, peers},
-	{"P3", "set 64x16", opSet, 64, 16, peers},
-	{"P4", "read 64x1", opGet, 64, 1, peers + ",echo"},
-	{"P4", "read 64x16", opGet, 64, 16, peers + ",echo"},
-	{"P5", "linearizable read 64x1", opGetFresh, 64, 1, peers},
-	{"P5", "linearizable read 64x16", opGetFresh, 64, 16, peers},
-	{"P6", "lock+unlock, 1 client", opLock, 1, 1, peers},
-	{"P6", "lock+unlock, 16 clients", opLock, 16, 1, peers},
-	{"P7", "one lock, 32 contenders", opContest, 32, 1, peers},
-	{"P8", "event to 1000 connections", opFan, 1000, 1, "zookeeper"},
-	{"P8", "event to 20x500 watches", opFan, 20, 500, "etcd"},
-	{"P14", "HTTP get 64x1", opWebGet, 64, 1, "etcd,net/http"},
-	{"P14", "HTTP put 64x1", opWebPut, 64, 1, "etcd,net/http"},
+	{"P1", "create 1x1", opCreate, 1, 1, peers, 1},
+	{"P1", "set 1x1", opSet, 1, 1, peers, 1},
+	{"P2", "create 64x1", opCreate, 64, 1, peers, 1},
+	{"P2", "set 64x1", opSet, 64, 1, peers, 1},
+	{"P3", "set 64x16", opSet, 64, 16, peers, 1},
+	{"P4", "read 64x1", opGet, 64, 1, peers + ",echo", 1},
+	{"P4", "read 64x16", opGet, 64, 16, peers + ",echo", 1},
+	{"P5", "linearizable read 64x1", opGetFresh, 64, 1, peers, 1},
+	{"P5", "linearizable read 64x16", opGetFresh, 64, 16, peers, 1},
+	{"P6", "lock+unlock, 1 client", opLock, 1, 1, peers, 1},
+	{"P6", "lock+unlock, 16 clients", opLock, 16, 1, peers, 1},
+	{"P6", "lock+unlock, 1 client, 3 members", opLock, 1, 1, peers, 3},
+	{"P7", "one lock, 32 contenders", opContest, 32, 1, peers, 1},
+	{"P8", "event to 1000 connections", opFan, 1000, 1, "zookeeper", 1},
+	{"P8", "event to 20x500 watches", opFan, 20, 500, "etcd", 1},
+	{"P14", "HTTP get 64x1", opWebGet, 64, 1, "etcd,net/http", 1},
+	{"P14", "HTTP put 64x1", opWebPut, 64, 1, "etcd,net/http", 1},
 }
 
 // sessionsGoal is measured in another way than the workloads.
@@ -119,8 +120,11 @@ func run(o options) error {
 		return err
 	}
 	fmt.Printf("the disk, before all else: %.0f syncs of 512 bytes a second\n\n", syncs)
-	if err := o.compareAll(wanted, dir); err != nil {
-		return err
+	for _, members := range []int{1, 3} {
+		some := slices.DeleteFunc(slices.Clone(wanted), func(w workload) bool { return w.members != members })
+		if err := o.compareAll(some, dir, members); err != nil {
+			return err
+		}
 	}
 	if sessions {
 		return o.idleSessions(dir)
@@ -129,7 +133,7 @@ func run(o options) error {
 }
 
 // compareAll starts the systems that the workloads take, and measures.
-func (o *options) compareAll(wanted []workload, dir string) error {
+func (o *options) compareAll(wanted []workload, dir string, members int) error {
 	running := map[string]*server{}
 	t := newTable(o.markdown, "goal", "workload", "system", "per second", "between", "p50", "p99", "server µs each", "coord is", "CPU of coord's")
 	for _, w := range wanted {
@@ -139,7 +143,7 @@ func (o *options) compareAll(wanted []workload, dir string) error {
 				continue
 			}
 			if running[name] == nil {
-				s, err := start(name, o.binaries[name], dir)
+				s, err := start(name, o.binaries[name], dir, members)
 				if err != nil {
 					return err
 				}

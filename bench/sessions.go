@@ -49,7 +49,7 @@ func (o *options) idleSessions(dir string) error {
 }
 
 func (o *options) idle(t *table, kind, name, dir string) error {
-	s, err := start(name, o.binaries[name], dir)
+	s, err := start(name, o.binaries[name], dir, 1)
 	if err != nil {
 		return err
 	}

@@ -40,6 +40,7 @@ func (z *zookeeper) connect(i int, timeout time.Duration) (*zkConn, error) {
 	if err != nil {
 		return nil, err
 	}
+	nc.SetDeadline(time.Now().Add(5 * time.Second)) // a server that is about to start forgets who has asked before
 	c := &zkConn{nc: nc, in: bufio.NewReaderSize(nc, 4096), out: bufio.NewWriterSize(nc, 4096), value: make([]byte, 100), self: i}
 	var b []byte
 	b = binary.BigEndian.AppendUint32(b, 0) // protocol version
@@ -53,6 +54,7 @@ func (z *zookeeper) connect(i int, timeout time.Duration) (*zkConn, error) {
 		return nil, err
 	}
 	_, err = c.frame()
+	nc.SetDeadline(time.Time{})
 	return c, err
 }
 
