@@ -96,7 +96,7 @@ func problem(e *httpapi.Error, what string) error {
 	code, known := op.CodeOf(e.Code)
 	switch {
 	case known:
-		out.code, out.next = codes[code].exit, nextFor(e, codes[code].next)
+		out.code, out.next = codes[code].exit, nextFor(e.Path, codes[code].next)
 	case e.Status == 401 || e.Status == 403:
 		out.code = exitDenied
 	case e.Status == 404:
@@ -114,9 +114,9 @@ func problem(e *httpapi.Error, what string) error {
 }
 
 // nextFor fills in the paths. Without one, it leaves out what would stand for it.
-func nextFor(e *httpapi.Error, next string) string {
-	path, parent := e.Path, "/"
-	if p := op.Parent(e.Path); op.CheckPath(e.Path) == nil && p != "" {
+func nextFor(path, next string) string {
+	parent := "/"
+	if p := op.Parent(path); op.CheckPath(path) == nil && p != "" {
 		parent = p
 	}
 	next = strings.ReplaceAll(next, "{parent}", shellQuote(parent))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"unicode/utf8"
 
@@ -68,7 +69,11 @@ func (o *joinFlags) run(ctx context.Context, a *asking, args []string) error {
 	defer cancel()
 	m, err := group.Join(limited, s, args[0], o.name, opts...)
 	if err != nil {
-		return clientFailed(err, "join group %q as %q", args[0], o.name)
+		out := clientFailed(err, "join group %q as %q", args[0], o.name)
+		if errors.Is(err, coord.ErrNodeExists) {
+			out.(*exitError).next = "give another --id, or --replace to take this one"
+		}
+		return out
 	}
 	return o.wrapFlags.run(ctx, a, s, tenure{
 		what: fmt.Sprintf("the membership of %q in group %q", o.name, args[0]), see: "coord group ls " + shellQuote(args[0]),

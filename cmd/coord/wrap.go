@@ -242,14 +242,16 @@ func notReached(err error, what string) error {
 
 // clientFailed makes an error of the Go client the error of a command.
 func clientFailed(err error, what string, args ...any) error {
-	out := &exitError{code: exitOther, err: fmt.Errorf("couldn't "+what, args...), next: coord.Hint(err)}
+	out := &exitError{code: exitOther, err: fmt.Errorf("couldn't "+what, args...), next: nobodyThere}
 	out.why = strings.ReplaceAll(err.Error(), "\n", " ")
 	e, ok := errors.AsType[*op.Error](err)
-	if ok {
-		out.code = codes[e.Code].exit
-	}
-	if !ok || out.next == "" {
-		out.next = nobodyThere
+	switch {
+	case !ok && errors.Is(err, context.DeadlineExceeded):
+		out.next = codes[op.Timeout].next
+	case ok && e.Code == op.SessionExpired:
+		out.code, out.next = codes[e.Code].exit, "run it again: it opens a session of its own"
+	case ok:
+		out.code, out.next = codes[e.Code].exit, nextFor(e.Path, codes[e.Code].next)
 	}
 	return out
 }

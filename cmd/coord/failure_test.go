@@ -1,0 +1,20 @@
+package main
+
+import (
+	"fmt"
+	"regexp"
+	"testing"
+
+	"github.com/coord-kv/coord/op"
+)
+
+// TestClientFailed: what to do next is said in terms of the command, not of the Go client that it uses.
+func TestClientFailed(t *testing.T) {
+	goNames := regexp.MustCompile(`[a-z][A-Z]|\bWith|\bIfMatch|\bOrSet|\bParents\b|\bRecursive\b|\bcontext\b|\bSession\b`)
+	for _, code := range op.Codes() {
+		err := clientFailed(fmt.Errorf("somewhere: %w", &op.Error{Code: code, Path: "/a/b"}), "do %q", "it").(*exitError)
+		if err.next == "" || goNames.MatchString(err.next) || err.code != codes[code].exit {
+			t.Errorf("%v: exit %d, next: %s", code, err.code, err.next)
+		}
+	}
+}
