@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coord-kv/coord/internal/httpapi"
+	"github.com/coord-kv/coord/internal/near"
 	"github.com/coord-kv/coord/internal/settings"
 )
 
@@ -83,16 +84,21 @@ func configGet(g *globals) *cobra.Command {
 -o env prints assignments for a shell to read, with names in capitals and _ for what a variable's name can't have, -o yaml a
 mapping, which coord config set -f reads. -o raw writes exactly the bytes of one value.
 
-Exit code 3: there is no such key, or the version isn't kept.`,
+Exit code 3: nobody has written a configuration of that name, there is no such key, or the version isn't kept. eval doesn't
+see the exit code of what it is given, so keep the assignments first, as below.`,
 		Example: `  coord config get shop
   coord config get shop limit
-  coord config get shop -o env --version 7`,
+  coord config get shop -o env --version 7
+  values=$(coord config get shop -o env) && eval "$values"`,
 		Annotations: map[string]string{outputs: "env,yaml"},
 		Args:        appArgs(0, 1, ""),
 		RunE: g.asks(func(ctx context.Context, a *asking, args []string) error {
 			x, err := a.AppConfig(ctx, args[0], number, a.read())
 			if err != nil {
 				return failed(err, "get the configuration of %s", args[0])
+			}
+			if unwritten(x) {
+				return a.noConfig(ctx, args[0])
 			}
 			if len(args) == 1 {
 				return a.printConfig(x)
@@ -119,6 +125,24 @@ Exit code 3: there is no such key, or the version isn't kept.`,
 	}
 	c.Flags().Int64Var(&number, "version", 0, "as it was at this version; 0 is as it is")
 	return g.command(c)
+}
+
+// unwritten reports whether x is what is answered of an application that has no configuration.
+func unwritten(x *httpapi.AppConfig) bool { return x.Version == 0 && len(x.Values) == 0 }
+
+// noConfig is the error that nobody has written a configuration. Its name may be misspelt, so those that there are are
+// looked at.
+func (a *asking) noConfig(ctx context.Context, app string) error {
+	e := &exitError{
+		code: exitNotFound, err: fmt.Errorf("there is no configuration of %s", app), why: "nobody has written one",
+		next: "coord config ls",
+	}
+	if l, err := a.Configs(ctx, a.read()); err == nil {
+		if meant := near.Nearest(app, l.Apps); meant != "" {
+			e.why += "; did you mean " + plain(meant) + "?"
+		}
+	}
+	return e
 }
 
 func (a *asking) printConfig(x *httpapi.AppConfig) error {

@@ -28,6 +28,7 @@ type supplyFlags struct {
 	templates []string
 	envFile   string
 	prefix    string
+	require   bool
 	grace     time.Duration
 }
 
@@ -52,6 +53,8 @@ Files are replaced as a whole, one after the other, before the program is told. 
 alone. What can't be made of a version, because a template fails or two keys become one variable, changes nothing: the
 files and the program stay as they are, and this command says why. While no member can be reached the program goes on.
 
+An application of which nobody has written a configuration has no values; that is said, and with --require it is an error.
+
 The program runs without a shell, in a process group of its own, and gets signals passed on. Its environment also has
 COORD_CONFIG_APP, COORD_CONFIG_VERSION and COORD_ENDPOINTS.
 
@@ -72,6 +75,7 @@ itself fails, or the first configuration can't be used.`,
 	f.BoolVar(&o.restart, "restart", false, "start the program anew when the configuration has changed; the default")
 	f.StringArrayVar(&o.templates, "template", nil, "FILE:DEST, may be given several times")
 	f.StringVar(&o.envFile, "env-file", "", "write the values to this file as assignments")
+	f.BoolVar(&o.require, "require", false, "don't run the program before somebody has written a configuration")
 	f.StringVar(&o.prefix, "prefix", "", "of the variables, such as SHOP_")
 	f.DurationVar(&o.grace, "grace", child.DefaultGrace, "time between SIGTERM and SIGKILL")
 	exclusive(c, "reload", "restart")
@@ -114,6 +118,7 @@ func (s *supply) check() error {
 		if s.signal = reloadSignals[strings.TrimPrefix(strings.ToUpper(s.reload), "SIG")]; s.signal == 0 {
 			return usage("--reload %q: it is SIGHUP, SIGUSR1, SIGUSR2, SIGINT, SIGTERM, SIGQUIT or SIGWINCH", s.reload)
 		}
+		s.reload = "SIG" + strings.TrimPrefix(strings.ToUpper(s.reload), "SIG")
 	}
 	if s.grace < 0 {
 		return usage("--grace %s: it is 0 or more", s.grace)
@@ -234,6 +239,9 @@ func (s *supply) run(ctx context.Context) error {
 	if err != nil {
 		return failed(err, "get the configuration of %s", s.app)
 	}
+	if err := s.written(ctx, x); err != nil {
+		return err
+	}
 	now, err := s.make(x)
 	if err == nil {
 		err = now.write()
@@ -272,6 +280,22 @@ func (s *supply) run(ctx context.Context) error {
 	}
 }
 
+// written says that there is no configuration, if that is so; with --require it is an error.
+func (s *supply) written(ctx context.Context, x *httpapi.AppConfig) error {
+	if !unwritten(x) {
+		return nil
+	}
+	limited, cancel := context.WithTimeout(ctx, s.a.timeout)
+	defer cancel()
+	e := s.a.noConfig(limited, s.app).(*exitError)
+	if s.require {
+		e.code = exitWrapper
+		return e
+	}
+	s.a.note("%v: %s; %s has no values from it", e.err, e.why, s.args[0])
+	return nil
+}
+
 func (s *supply) start(x *httpapi.AppConfig, now *outcome) (*child.Process, error) {
 	return child.Start(child.Command{
 		Args: s.args, Stdin: s.a.io.in, Stdout: s.a.io.out, Stderr: s.a.io.err, Grace: s.grace,
@@ -307,7 +331,7 @@ func (s *supply) oversee(
 			p.Stop(errRenewed, s.grace)
 			return x, now
 		}
-		s.a.note("version %d of %s: %s gets %v", x.Version, s.app, s.args[0], s.signal)
+		s.a.note("version %d of %s: %s gets %s", x.Version, s.app, s.args[0], s.reload)
 		p.Signal(s.signal)
 	}
 }

@@ -81,7 +81,7 @@ func TestConfigRunReloads(t *testing.T) {
 		t.Error("files are left:", left)
 	}
 	r.cmd.Process.Signal(syscall.SIGTERM)
-	r.says(143, "version 3 of shop: sh gets hangup")
+	r.says(143, "version 3 of shop: sh gets SIGHUP")
 }
 
 // TestConfigRunSays: a version that can't be used is told at once, with the reason, and which one stays in force; so is that
@@ -114,7 +114,7 @@ trap 'cat "$0"' HUP; trap 'exit 6' USR1; cat "$0"; while :; do sleep 0.05; done`
 	}
 	expect("the configuration of shop was deleted; what is in force stays")
 	c.configured(`{"limit":"4"}`)
-	expect("version 1 of shop: sh gets hangup")
+	expect("version 1 of shop: sh gets SIGHUP")
 	expect("max=4")
 	r.cmd.Process.Signal(syscall.SIGUSR1)
 	r.says(6)
@@ -165,7 +165,9 @@ func TestConfigRunExitCodes(t *testing.T) {
 	}{
 		{0, "shop -- true", ""},
 		{1, "shop -- false", ""},
-		{0, "none -- true", ""},
+		{0, "shpo -- true", "there is no configuration of shpo: nobody has written one; did you mean shop?; true has no values from it"},
+		{125, "none --require -- true", "nobody has written one"},
+		{0, "shop --require -- true", ""},
 		{127, "shop -- no-such-program", "couldn't run no-such-program"},
 		{125, "shop", "-- and a program are missing"},
 		{125, "a/b -- true", "can't be a name"},
