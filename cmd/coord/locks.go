@@ -228,9 +228,17 @@ func (a *asking) history(all []httpapi.Tenure) {
 		if t.Until != nil {
 			until = stamp(*t.Until)
 		}
-		rows = append(rows, []string{plain(t.Owner), decimal(t.Token), stamp(t.Since), until, t.Ended, plain(t.By)})
+		rows = append(rows, []string{plain(t.Owner), decimal(t.Token), stamp(t.Since), until, t.Ended, author(t.By)})
 	}
 	a.section(rows)
+}
+
+// author says who has broken a lock. "world" is the principal of those who haven't said who they are.
+func author(by string) string {
+	if by == "world" {
+		return "anonymous"
+	}
+	return plain(by)
 }
 
 // section prints a table that is not the first, unless it has only its head.
@@ -246,9 +254,10 @@ func breakLock(g *globals) *cobra.Command {
 	c := g.command(&cobra.Command{
 		Use:   "break NAME [-y]",
 		Short: "Take a lock from its holder",
-		Long: `Take a lock from its holder. The next one in line has it then, with a higher token, and the lock's history says who
-has done this. The old holder is told, but may go on for a moment: only what is fenced is safe from it. A lock that a
---delay keeps closed is opened so too; one that is taken from its holder is not delayed.`,
+		Long: `Take a lock from its holder. At a terminal, it asks first unless -y is given. The next one in line has it then, with a
+higher token, and the lock's history says who has done this. The old holder is told, but may go on for a moment: only what
+is fenced is safe from it. A lock that a --delay keeps closed is opened so too; one that is taken from its holder is not
+delayed.`,
 		Example: "  coord locks break nightly\n  coord locks break nightly --token 41 -y",
 		Args:    recipeName("a lock"),
 		RunE: g.asksForever(func(ctx context.Context, a *asking, args []string) error {
@@ -269,7 +278,7 @@ has done this. The old holder is told, but may go on for a moment: only what is 
 			return nil
 		}),
 	})
-	c.Flags().BoolVarP(&yes, "yes", "y", false, "don't ask")
+	c.Flags().BoolVarP(&yes, "yes", "y", false, "don't ask at a terminal")
 	c.Flags().Uint64Var(&token, "token", 0, "only if it is held with this token")
 	return c
 }

@@ -51,7 +51,7 @@ Exit code 3: there is no such node. 4: it has children and -R is not given, or t
 	}
 	f := c.Flags()
 	f.BoolVarP(&recursive, "recursive", "R", false, "everything below it too")
-	f.BoolVarP(&yes, "yes", "y", false, "don't ask")
+	f.BoolVarP(&yes, "yes", "y", false, "don't ask at a terminal")
 	w.addTo(c, true)
 	return g.command(c)
 }
