@@ -94,7 +94,7 @@ var meanings = map[op.Code]meaning{
 	op.NoQuorum: {503, -4, true, "Too few members can be reached",
 		"Bring members back: see GET /v1/cluster. Reads with ?consistency=eventual still work."},
 	op.Starting: {503, -4, true, "This member is still starting",
-		"Wait for /readyz, or ask another member."},
+		"Ask another member, or wait until /readyz is 200; /readyz?verbose says what it waits for."},
 	op.Draining: {503, -4, true, "This member is shutting down",
 		"Send it to another member; see GET /v1/cluster/members."},
 	op.ReconfigInProgress: {503, -14, true, "A change of the membership is under way",

@@ -292,7 +292,7 @@ func (r *report) withoutQuorum(why error) {
 	r.Status = noQuorum
 	switch {
 	case r.Cluster == "" && r.Up < r.Voters:
-		r.say("a new cluster begins once all of its %s have started; %d of them answer", plural(r.Voters, "member"), r.Up)
+		r.say("a new cluster begins once all of its %s have started; missing: %s", plural(r.Voters, "member"), r.down())
 		r.Next = "start " + r.down() + " with the same --cluster list"
 	case r.Cluster == "":
 		r.say("the members of this new cluster are finding each other")
