@@ -246,12 +246,13 @@ func clientFailed(err error, what string, args ...any) error {
 	out.why = strings.ReplaceAll(err.Error(), "\n", " ")
 	e, ok := errors.AsType[*op.Error](err)
 	switch {
-	case !ok && errors.Is(err, context.DeadlineExceeded):
-		out.next = codes[op.Timeout].next
-	case ok && e.Code == op.SessionExpired:
-		out.code, out.next = codes[e.Code].exit, "run it again: it opens a session of its own"
 	case ok:
 		out.code, out.next = codes[e.Code].exit, nextFor(e.Path, codes[e.Code].next)
+		if e.Code == op.SessionExpired {
+			out.next = "run it again: it opens a session of its own"
+		}
+	case errors.Is(err, context.DeadlineExceeded):
+		out.next = "coord status"
 	}
 	return out
 }
