@@ -113,7 +113,7 @@ func TestElectionExample(t *testing.T) {
 	for len(a.lines) > 0 {
 		<-a.lines
 	}
-	a.says("a: wrote") // now: it sleeps before it writes the next time
+	a.says("a: wrote") // now: it writes once more, whatever has happened until then, and it sleeps before
 
 	a.signal(syscall.SIGSTOP)
 	b.says("b: leads")

@@ -56,10 +56,12 @@ func takePart(ctx context.Context, client *coord.Client, name string, ttl, every
 	e := election.New(session, "ledger", election.Candidate(name))
 	return e.Run(ctx, func(ctx context.Context, term *election.Term) error {
 		fmt.Printf("%s: leads with %v\n", name, term.Token())
-		for n := 1; ctx.Err() == nil; n++ {
+		for n, leads := 1, true; leads; n++ {
 			entry := fmt.Sprintf("entry %d of %s", n, name)
 			time.Sleep(every) // the work; a leader that is stopped is most likely stopped here
-			switch err := write(client, entry, term.Token()); {
+			err := write(client, entry, term.Token())
+			leads = ctx.Err() == nil
+			switch {
 			case errors.Is(err, coord.ErrStaleToken):
 				fmt.Printf("%s: refused: %v\n", name, err)
 			case err != nil:
