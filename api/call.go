@@ -28,6 +28,7 @@ type call struct {
 	q       query
 	body    []byte
 	held    int64 // bytes of it that are counted in Server.bodies
+	counted bool  // in Server.requests
 	auth    []op.Identity
 	keyed   bool // the request carries an idempotency key
 	tested  bool // its conditions have been read
@@ -104,13 +105,15 @@ func (c *call) run() (err error) {
 	if err := c.authenticate(); err != nil {
 		return err
 	}
-	if !c.route.uncounted {
-		defer c.s.requests.Add(-1)
+	if c.counted = !c.route.uncounted; c.counted {
 		if c.s.requests.Add(1) > int64(c.s.limits.Requests) {
-			return c.overloaded("as many requests are being served as this member takes at once")
+			err = c.overloaded("as many requests are being served as this member takes at once")
 		}
 	}
-	defer func() { c.s.bodies.Add(-c.held) }()
+	defer c.makeRoom()
+	if err != nil {
+		return err
+	}
 	if err := c.readBody(); err != nil {
 		return err
 	}
@@ -118,6 +121,15 @@ func (c *call) run() (err error) {
 		return err
 	}
 	return c.overloaded(noAnswerRoom)
+}
+
+// makeRoom gives back the place and the body of a request. One that is going to wait for long does so before.
+func (c *call) makeRoom() {
+	if c.counted {
+		c.s.requests.Add(-1)
+	}
+	c.s.bodies.Add(-c.held)
+	c.counted, c.held, c.body = false, 0, nil
 }
 
 // overloaded returns the error of a request that is refused because too much is going on.

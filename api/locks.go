@@ -132,6 +132,10 @@ type (
 		Event string `json:"event"` // joined
 		joinedForm
 	}
+	registeredEvent struct {
+		Event string `json:"event"` // registered
+		instanceForm
+	}
 	aliveEvent struct {
 		Event string `json:"event"` // alive
 	}
@@ -211,6 +215,8 @@ func (w *holding) got(form any, lost, release func(context.Context) error) error
 		form = enteredEvent{"entered", f}
 	case joinedForm:
 		form = joinedEvent{"joined", f}
+	case instanceForm:
+		form = registeredEvent{"registered", f}
 	}
 	w.x.beaten = func() error { return w.tell(aliveEvent{"alive"}) }
 	err := w.tell(form)

@@ -160,8 +160,11 @@ func (c *call) registerInstance() error {
 		Service: service, ID: id, Address: body.require("address"), Port: uint16(body.number("port", 1, 65535, 0)),
 		Tags: body.strings("tags"), Meta: body.texts("meta"), Status: registry.Status(body.text("status")),
 	}
+	replace, hold := c.q.flag("replace", false), c.q.flag("hold", false)
+	if hold {
+		return c.holdInstance(body, i, replace)
+	}
 	lease := c.newLease(body, service+"/"+id)
-	replace := c.q.flag("replace", false)
 	if err := body.finish(); err != nil {
 		return err
 	}
@@ -189,6 +192,44 @@ func (c *call) registerInstance() error {
 	}
 	c.respondRegistered(i, made)
 	return nil
+}
+
+// holdInstance registers an instance for as long as the connection lives, in the caller's session or a lease that is made for
+// it.
+func (c *call) holdInstance(body *object, i registry.Instance, replace bool) error {
+	ttl := body.duration("ttl")
+	if body.has("secret") {
+		body.fault("secret", "is for a caller that keeps the lease alive itself; with hold the connection does")
+	}
+	if err := body.finish(); err != nil {
+		return err
+	}
+	if err := i.Check(); err != nil {
+		return err
+	}
+	dir := op.Join(registry.Dir, i.Service)
+	x, err := c.join(dir, ttl)
+	if err != nil {
+		return err
+	}
+	defer x.close()
+	c.makeRoom()
+	w := &holding{c: c, x: x, dir: dir, hold: true}
+	return c.long(func() error {
+		ctx, cancel := c.withTimeout()
+		defer cancel()
+		r := registry.New(x)
+		i, err := r.Register(ctx, i, replace)
+		if err != nil {
+			return w.failed(err)
+		}
+		form := newInstance(i)
+		if x.secret != "" {
+			form.Lease = &leaseForm{x.id, x.secret, duration(x.ttl)}
+		}
+		lost := func(ctx context.Context) error { return r.Lost(ctx, i) }
+		return w.got(form, lost, func(ctx context.Context) error { return r.Quit(ctx, i) })
+	})
 }
 
 // leasing is a lease that is to be made; nil if the caller has a session.

@@ -71,3 +71,54 @@ func TestServicesPoll(t *testing.T) {
 		}
 	})
 }
+
+// TestHoldInstance: an instance is there as long as its connection, whatever becomes of its status.
+func TestHoldInstance(t *testing.T) {
+	f := newFixture(t)
+	put := func(target string) *holder {
+		return f.followed(t, "PUT", target+"\n\n"+`{"address":"10.0.0.1","port":80}`)
+	}
+	a := put("/v1/services/web/instances/a?hold")
+	a.want("registered")
+	f.must("PATCH", "/v1/services/web/instances/a", `{"status":"critical"}`)
+	f.until(t, "/v1/services/web", `"status":"critical"`)
+	if r := f.send("PUT", "/v1/services/web/instances/a?hold", `{"address":"10.0.0.1","port":80}`); r.code() != "node_exists" {
+		t.Errorf("%s", r.body)
+	}
+	b := put("/v1/services/web/instances/a?hold&replace")
+	b.want("registered")
+	a.want("lost broken")
+	a.want("EOF")
+	f.until(t, "/v1/services/web", `"status":"passing"`)
+	b.conn.Close()
+	f.until(t, "/v1/services/web", `"instances":[]`)
+	f.until(t, "/v1/sessions", `"sessions":[]`)
+	for body, field := range map[string]string{
+		`{"address":"10.0.0.1","port":80,"secret":"AAAAAAAAAAAAAAAAAAAAAA"}`: "secret", `{"port":80}`: "address",
+		`{"address":"10.0.0.1","port":80,"ttl":"0s"}`: "ttl",
+	} {
+		if r := f.send("PUT", "/v1/services/web/instances/a?hold", body); r.StatusCode != 400 || !strings.Contains(string(r.body), field) {
+			t.Errorf("%s: %s", body, r.body)
+		}
+	}
+}
+
+// TestHoldTakesNoPlace: those who hold something are none of the requests that are served.
+func TestHoldTakesNoPlace(t *testing.T) {
+	f := newFixture(t, func(c *Config) { c.Limits.Requests = 2 })
+	for _, id := range []string{"a", "b", "c", "d"} {
+		f.followed(t, "PUT", "/v1/services/web/instances/"+id+"?hold\n\n"+`{"address":"10.0.0.1","port":80}`).want("registered")
+	}
+}
+
+// TestHoldInstanceInSession: with a session of the caller's own, the instance goes with the connection, and the session stays.
+func TestHoldInstanceInSession(t *testing.T) {
+	f := newFixture(t)
+	f.must("POST", "/v1/sessions", `{"ttl":"30s","secret":"AAAAAAAAAAAAAAAAAAAAAA"}`)
+	a := f.followed(t, "PUT", "/v1/services/web/instances/a?hold\nCoord-Session: s-1\nCoord-Session-Secret: AAAAAAAAAAAAAAAAAAAAAA\n\n"+
+		`{"address":"10.0.0.1","port":80}`)
+	a.want("registered")
+	a.conn.Close()
+	f.until(t, "/v1/services/web", `"instances":[]`)
+	f.until(t, "/v1/sessions", `"id":"s-1"`)
+}

@@ -50,6 +50,11 @@ type Instance struct {
 // Created reports whether the instance, as Register returned it, was not there before.
 func (x *Instance) Created() bool { return x.created == x.revision }
 
+// member returns as much of the instance's node as tells it from others of its id.
+func (x *Instance) member() group.Member {
+	return group.Member{ID: x.ID, Stat: op.Stat{Czxid: x.created, EphemeralOwner: x.Session}}
+}
+
 // Bounds of an instance. Its node is read by everybody who resolves its service.
 const (
 	maxAddress = 253

@@ -105,6 +105,17 @@ func (r *Registry) Deregister(ctx context.Context, service, id string, mine bool
 	return r.group(service).Leave(ctx, id, mine)
 }
 
+// Quit removes an instance that Register has returned: that very one. If it isn't there any more the error is not_holder.
+func (r *Registry) Quit(ctx context.Context, x Instance) error {
+	return r.group(x.Service).Quit(ctx, x.member())
+}
+
+// Lost waits until an instance that Register has returned isn't there any more, and says why: not_holder, or
+// session_expired. Else the error is ctx's.
+func (r *Registry) Lost(ctx context.Context, x Instance) error {
+	return r.group(x.Service).Lost(ctx, x.member())
+}
+
 // Query says which instances of a service are meant.
 type Query struct {
 	Passing bool     // only those whose status is passing
