@@ -91,22 +91,14 @@ func (c *call) closeBarrier() error { return c.moveBarrier((*barrier.Barrier).Cl
 func (c *call) liftBarrier() error  { return c.moveBarrier((*barrier.Barrier).Lift, false) }
 
 func (c *call) moveBarrier(move func(*barrier.Barrier, context.Context) error, closed bool) error {
-	x, err := c.writing()
-	if err != nil {
-		return err
-	}
-	b, err := barrier.New(x, c.arg)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := c.withTimeout()
-	defer cancel()
-	if err := move(b, ctx); err != nil {
-		return err
-	}
-	c.setZxid(x.wrote) // also if there was nothing to do
-	c.respondJSON(http.StatusOK, barrierForm{c.arg, closed})
-	return nil
+	return change(c, c.writing, barrier.New, func(ctx context.Context, x *requestConn, b *barrier.Barrier) error {
+		if err := move(b, ctx); err != nil {
+			return err
+		}
+		c.setZxid(x.wrote) // also if there was nothing to do
+		c.respondJSON(http.StatusOK, barrierForm{c.arg, closed})
+		return nil
+	})
 }
 
 type roundForm struct {
@@ -276,27 +268,17 @@ func (c *call) countDown() error {
 }
 
 func (c *call) changeLatch(
-	begin func() (*requestConn, error), change func(context.Context, *barrier.Latch) (barrier.Count, error),
+	begin func() (*requestConn, error), move func(context.Context, *barrier.Latch) (barrier.Count, error),
 ) error {
-	x, err := begin()
-	if err != nil {
-		return err
-	}
-	l, err := barrier.NewLatch(x, c.arg)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := c.withTimeout()
-	defer cancel()
-	n, err := change(ctx, l)
-	if err != nil {
-		return c.notSet(err)
-	}
-	c.setZxid(max(x.wrote, n.Zxid)) // also if there was nothing to do
-	c.respondJSON(http.StatusOK, c.latchForm(n))
-	return nil
+	return change(c, begin, barrier.NewLatch, func(ctx context.Context, x *requestConn, l *barrier.Latch) error {
+		n, err := move(ctx, l)
+		if err != nil {
+			return c.notSet(err)
+		}
+		c.setZxid(max(x.wrote, n.Zxid)) // also if there was nothing to do
+		c.respondJSON(http.StatusOK, c.latchForm(n))
+		return nil
+	})
 }
 
-func (c *call) deleteLatch() error {
-	return c.deleteNamed("latch", func(x *requestConn) (deletable, error) { return barrier.NewLatch(x, c.arg) })
-}
+func (c *call) deleteLatch() error { return deleteNamed(c, "latch", barrier.NewLatch) }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"net/http"
 
 	"github.com/coord-kv/coord/internal/recipe/counter"
@@ -33,15 +34,8 @@ type deletedForm struct {
 
 // readCounter answers with the value; with ?since once it has changed after that position, or the wait is over.
 func (c *call) readCounter() error {
-	n, err := counter.New(nil, c.arg)
+	x, n, err := poll(c, counter.New)
 	if err != nil {
-		return err
-	}
-	x, err := c.pollReading(n.Filter())
-	if err != nil {
-		return err
-	}
-	if n, err = counter.New(x, c.arg); err != nil {
 		return err
 	}
 	v, err := n.Get(c.r.Context(), op.ReadOptions{})
@@ -63,7 +57,7 @@ func (c *call) addToCounter() error {
 		Min: c.q.number("min", -counter.Limit, counter.Limit, -counter.Limit),
 		Max: c.q.number("max", -counter.Limit, counter.Limit, counter.Limit),
 	}
-	return c.changeCounter(func(n *counter.Counter) (counter.Value, error) { return n.Add(c.r.Context(), delta, bounds) })
+	return c.changeCounter(func(ctx context.Context, n *counter.Counter) (counter.Value, error) { return n.Add(ctx, delta, bounds) })
 }
 
 func (c *call) setCounter() error {
@@ -71,26 +65,18 @@ func (c *call) setCounter() error {
 		c.q.faults.add("value", "is required")
 	}
 	value := c.q.number("value", -counter.Limit, counter.Limit, 0)
-	return c.changeCounter(func(n *counter.Counter) (counter.Value, error) { return n.Set(c.r.Context(), value) })
+	return c.changeCounter(func(ctx context.Context, n *counter.Counter) (counter.Value, error) { return n.Set(ctx, value) })
 }
 
-func (c *call) changeCounter(change func(*counter.Counter) (counter.Value, error)) error {
-	x, err := c.writingOnce()
-	if err != nil {
-		return err
-	}
-	n, err := counter.New(x, c.arg)
-	if err != nil {
-		return err
-	}
-	v, err := change(n)
-	if err != nil {
-		return err
-	}
-	c.respondJSON(http.StatusOK, counterForm{Counter: c.arg, Value: v.N})
-	return nil
+func (c *call) changeCounter(move func(context.Context, *counter.Counter) (counter.Value, error)) error {
+	return change(c, c.writingOnce, counter.New, func(ctx context.Context, _ *requestConn, n *counter.Counter) error {
+		v, err := move(ctx, n)
+		if err != nil {
+			return err
+		}
+		c.respondJSON(http.StatusOK, counterForm{Counter: c.arg, Value: v.N})
+		return nil
+	})
 }
 
-func (c *call) deleteCounter() error {
-	return c.deleteNamed("counter", func(x *requestConn) (deletable, error) { return counter.New(x, c.arg) })
-}
+func (c *call) deleteCounter() error { return deleteNamed(c, "counter", counter.New) }

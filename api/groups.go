@@ -38,15 +38,8 @@ type groupMember struct {
 // readGroup answers with the members; with ?since once one has come, gone or changed after that position, or the wait is
 // over.
 func (c *call) readGroup() error {
-	g, err := group.New(nil, c.arg)
+	x, g, err := poll(c, group.New)
 	if err != nil {
-		return err
-	}
-	x, err := c.pollReading(g.Filter())
-	if err != nil {
-		return err
-	}
-	if g, err = group.New(x, c.arg); err != nil {
 		return err
 	}
 	list, _, err := g.Members(c.r.Context(), op.ReadOptions{})

@@ -6,12 +6,14 @@ import (
 	"net/http"
 	"unicode/utf8"
 
+	"github.com/coord-kv/coord/internal/recipe"
 	"github.com/coord-kv/coord/internal/recipe/barrier"
 	"github.com/coord-kv/coord/internal/recipe/counter"
 	"github.com/coord-kv/coord/internal/recipe/group"
 	"github.com/coord-kv/coord/internal/recipe/once"
 	"github.com/coord-kv/coord/internal/recipe/queue"
 	"github.com/coord-kv/coord/op"
+	"github.com/coord-kv/coord/watch"
 )
 
 // What the small recipes have in common: each thing has a name, and is a node of the recipe's directory.
@@ -58,27 +60,48 @@ func (c *call) listQueues() error   { return c.listNames("queues", queue.Dir) }
 func (c *call) listGroups() error   { return c.listNames("groups", group.Dir) }
 func (c *call) listOnce() error     { return c.listNames("once", once.Dir) }
 
-type deletable interface {
-	Delete(ctx context.Context) error
-}
+// opener opens the thing of a recipe that has a name.
+type opener[T any] = func(c recipe.Conn, name string) (T, error)
 
-// deleteNamed removes what is called by the path's name; what says in a word what that is.
-func (c *call) deleteNamed(what string, find func(*requestConn) (deletable, error)) error {
-	x, err := c.writingOnce()
+// change opens what the path names, over the connection that begin returns, and has f change it.
+func change[T any](
+	c *call, begin func() (*requestConn, error), open opener[T], f func(context.Context, *requestConn, T) error,
+) error {
+	x, err := begin()
 	if err != nil {
 		return err
 	}
-	d, err := find(x)
+	thing, err := open(x, c.arg)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := c.withTimeout()
 	defer cancel()
-	if err := d.Delete(ctx); err != nil {
-		return explain(err, op.NoNode, "there is no %s %s", what, c.arg)
+	return f(ctx, x, thing)
+}
+
+// poll opens what the path names as it is, or with ?since as pollReading has it.
+func poll[T interface{ Filter() watch.Filter }](c *call, open opener[T]) (*requestConn, T, error) {
+	thing, err := open(nil, c.arg)
+	if err != nil {
+		return nil, thing, err
 	}
-	c.respondJSON(http.StatusOK, deletedForm{c.arg, true})
-	return nil
+	x, err := c.pollReading(thing.Filter())
+	if err == nil {
+		thing, err = open(x, c.arg)
+	}
+	return x, thing, err
+}
+
+// deleteNamed removes what the path names; what says in a word what that is.
+func deleteNamed[T interface{ Delete(context.Context) error }](c *call, what string, open opener[T]) error {
+	return change(c, c.writingOnce, open, func(ctx context.Context, _ *requestConn, thing T) error {
+		if err := thing.Delete(ctx); err != nil {
+			return explain(err, op.NoNode, "there is no %s %s", what, c.arg)
+		}
+		c.respondJSON(http.StatusOK, deletedForm{c.arg, true})
+		return nil
+	})
 }
 
 // valueForm is data within a form: as "data" if it is text, else as "data_base64".

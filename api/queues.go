@@ -40,15 +40,8 @@ type queueForm struct {
 
 // readQueue says how much is in a queue; with ?since once something has changed after that position, or the wait is over.
 func (c *call) readQueue() error {
-	q, err := queue.New(nil, c.arg)
+	x, q, err := poll(c, queue.New)
 	if err != nil {
-		return err
-	}
-	x, err := c.pollReading(q.Filter())
-	if err != nil {
-		return err
-	}
-	if q, err = queue.New(x, c.arg); err != nil {
 		return err
 	}
 	i, err := q.Info(c.r.Context(), op.ReadOptions{})
@@ -74,26 +67,16 @@ func (c *call) configureQueue() error {
 		Items: c.q.number("max_items", 1, queue.MostItems, queue.DefaultItems),
 		Bytes: c.q.number("max_bytes", 1, queue.MostBytes, queue.DefaultBytes),
 	}
-	x, err := c.writing()
-	if err != nil {
-		return err
-	}
-	q, err := queue.New(x, c.arg)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := c.withTimeout()
-	defer cancel()
-	if err := q.Configure(ctx, l); err != nil {
-		return err
-	}
-	c.respondJSON(http.StatusOK, queueLimitsForm{c.arg, l.Items, l.Bytes})
-	return nil
+	return change(c, c.writing, queue.New, func(ctx context.Context, _ *requestConn, q *queue.Queue) error {
+		if err := q.Configure(ctx, l); err != nil {
+			return err
+		}
+		c.respondJSON(http.StatusOK, queueLimitsForm{c.arg, l.Items, l.Bytes})
+		return nil
+	})
 }
 
-func (c *call) deleteQueue() error {
-	return c.deleteNamed("queue", func(x *requestConn) (deletable, error) { return queue.New(x, c.arg) })
-}
+func (c *call) deleteQueue() error { return deleteNamed(c, "queue", queue.New) }
 
 type itemForm struct {
 	ID       string  `json:"id"`
@@ -150,23 +133,15 @@ type pushedForm struct {
 // pushItem puts the body into the queue. With an Idempotency-Key it is there once.
 func (c *call) pushItem() error {
 	priority := int(c.q.number("priority", 0, queue.MaxPriority, 0))
-	x, err := c.writingOnce()
-	if err != nil {
-		return err
-	}
-	q, err := queue.New(x, c.arg)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := c.withTimeout()
-	defer cancel()
-	id, err := q.Push(ctx, c.body, priority)
-	if err != nil {
-		return err
-	}
-	c.w.Header()["Location"] = []string{itemURL(c.arg, id)}
-	c.respondJSON(http.StatusCreated, pushedForm{c.arg, id, priority})
-	return nil
+	return change(c, c.writingOnce, queue.New, func(ctx context.Context, _ *requestConn, q *queue.Queue) error {
+		id, err := q.Push(ctx, c.body, priority)
+		if err != nil {
+			return err
+		}
+		c.w.Header()["Location"] = []string{itemURL(c.arg, id)}
+		c.respondJSON(http.StatusCreated, pushedForm{c.arg, id, priority})
+		return nil
+	})
 }
 
 func itemURL(name, id string) string { return queuesURL + "/" + url.PathEscape(name) + "/items/" + id }
