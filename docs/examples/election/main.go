@@ -56,12 +56,11 @@ func takePart(ctx context.Context, client *coord.Client, name string, ttl, every
 	e := election.New(session, "ledger", election.Candidate(name))
 	return e.Run(ctx, func(ctx context.Context, term *election.Term) error {
 		fmt.Printf("%s: leads with %v\n", name, term.Token())
-		for n, leads := 1, true; leads; n++ {
+		for n := 1; ctx.Err() == nil; n++ {
 			entry := fmt.Sprintf("entry %d of %s", n, name)
+			fmt.Printf("%s: works on %q\n", name, entry)
 			time.Sleep(every) // the work; a leader that is stopped is most likely stopped here
-			err := write(client, entry, term.Token())
-			leads = ctx.Err() == nil
-			switch {
+			switch err := write(client, entry, term.Token()); {
 			case errors.Is(err, coord.ErrStaleToken):
 				fmt.Printf("%s: refused: %v\n", name, err)
 			case err != nil:
@@ -78,7 +77,7 @@ func takePart(ctx context.Context, client *coord.Client, name string, ttl, every
 // write makes an entry, whatever the leader's context says: the token decides. In place of the ledger there could be a
 // service that refuses stale tokens as package fence does.
 func write(client *coord.Client, entry string, token coord.Token) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	_, err := client.Create(ctx, "/ledger/", []byte(entry), coord.Sequence(), coord.Parents(), coord.Fenced(token))
 	return err
