@@ -119,6 +119,16 @@ func aName(what string, extra int) cobra.PositionalArgs {
 	}
 }
 
+// aNameAnd are the arguments of commands about a thing that has a name and takes something more.
+func aNameAnd(what, more string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) == 1 {
+			return usageError(c, fmt.Errorf("the %s is missing", more))
+		}
+		return aName(what, 1)(c, args)
+	}
+}
+
 func newBarriers(g *globals) *cobra.Command {
 	c := parent(&cobra.Command{
 		Use:   "barriers",
@@ -278,12 +288,7 @@ func setLatch(g *globals) *cobra.Command {
 
 Exit code 4: it is set to another number.`,
 		Example: "  coord latch set loaded 3",
-		Args: func(c *cobra.Command, args []string) error {
-			if len(args) == 1 {
-				return usageError(c, errors.New("the count is missing"))
-			}
-			return aName("latch", 1)(c, args)
-		},
+		Args:    aNameAnd("latch", "count"),
 		RunE: g.asks(func(ctx context.Context, a *asking, args []string) error {
 			n, err := wholeNumber(a.c, args[1])
 			if err != nil {

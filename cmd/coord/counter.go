@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 
@@ -110,12 +109,7 @@ func setCounter(g *globals) *cobra.Command {
 		Use:     "set NAME N",
 		Short:   "Set a counter, whatever it was",
 		Example: "  coord counter set seats 100",
-		Args: func(c *cobra.Command, args []string) error {
-			if len(args) == 1 {
-				return usageError(c, errors.New("the value is missing"))
-			}
-			return aName("counter", 1)(c, args)
-		},
+		Args:    aNameAnd("counter", "value"),
 		RunE: g.asks(func(ctx context.Context, a *asking, args []string) error {
 			n, err := wholeNumber(a.c, args[1])
 			if err != nil {

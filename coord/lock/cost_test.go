@@ -8,6 +8,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/coord-kv/coord/coord/internal/bubble"
 	"github.com/coord-kv/coord/coord/lock"
 )
 
@@ -17,20 +18,20 @@ type cost struct {
 	syncs    []int // of the log, on each member
 }
 
-func (w *world) cost() (c cost) {
+func costOf(w *bubble.World) (c cost) {
 	w.Helper()
-	client := http.Client{Transport: &http.Transport{DialContext: w.cluster.Dialer()}}
+	client := http.Client{Transport: &http.Transport{DialContext: w.Cluster.Dialer()}}
 	defer client.CloseIdleConnections()
-	for _, url := range w.cluster.Endpoints() {
-		resp := must(client.Get(url + "/metrics"))
+	for _, url := range w.Cluster.Endpoints() {
+		resp := bubble.Must(client.Get(url + "/metrics"))
 		for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
 			name, value, _ := strings.Cut(lines.Text(), " ")
 			switch {
 			case strings.Contains(name, `watch"`):
 			case strings.HasPrefix(name, "coord_requests_total{") && strings.Contains(name, `transport="ws"`):
-				c.requests += must(strconv.Atoi(value))
+				c.requests += bubble.Must(strconv.Atoi(value))
 			case name == "coord_wal_fsync_duration_seconds_count":
-				c.syncs = append(c.syncs, must(strconv.Atoi(value)))
+				c.syncs = append(c.syncs, bubble.Must(strconv.Atoi(value)))
 			}
 		}
 		resp.Body.Close()
@@ -42,21 +43,21 @@ func (w *world) cost() (c cost) {
 // for each. One whose answer isn't needed for a majority may be late, and then syncs once for several.
 func TestCost(t *testing.T) {
 	for _, members := range []int{1, 3} {
-		bubble(t, members, func(w *world) {
-			l := lock.New(w.session(), "nightly")
+		bubble.Run(t, members, func(w *bubble.World) {
+			l := lock.New(w.Session(), "nightly")
 			turn := func() {
-				if err := must(l.Lock(w.Context())).Unlock(w.Context()); err != nil {
+				if err := bubble.Must(l.Lock(w.Context())).Unlock(w.Context()); err != nil {
 					t.Error(err)
 				}
 				synctest.Wait()
 			}
 			turn() // makes the directory
-			before := w.cost()
+			before := costOf(w)
 			const turns = 10
 			for range turns {
 				turn()
 			}
-			after := w.cost()
+			after := costOf(w)
 			if n := after.requests - before.requests; n != 2*turns {
 				t.Errorf("%d members: %d requests for %d turns", members, n, turns)
 			}

@@ -9,50 +9,17 @@ import (
 	"time"
 
 	"github.com/coord-kv/coord/coord"
-	"github.com/coord-kv/coord/coord/coordtest"
+	"github.com/coord-kv/coord/coord/internal/bubble"
 	"github.com/coord-kv/coord/coord/lock"
 )
 
-// world is a cluster on virtual time, in a bubble that holds that every goroutine of a test has ended with it.
-type world struct {
-	*testing.T
-	cluster *coordtest.Cluster
-	client  *coord.Client
-}
-
-func bubble(t *testing.T, members int, test func(w *world)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		c := coordtest.Start(t, members, coordtest.InMemory())
-		test(&world{t, c, c.Client(t)})
-	})
-}
-
-const ttl = 10 * time.Second
-
-func (w *world) session() *coord.Session {
-	w.Helper()
-	s, err := w.client.Session(w.Context(), coord.TTL(ttl))
-	if err != nil {
-		w.Fatal(err)
-	}
-	return s
-}
-
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return v
-}
-
 // TestExclusive: a second one waits until the first has unlocked, and has a higher token.
 func TestExclusive(t *testing.T) {
-	bubble(t, 1, func(w *world) {
-		a := lock.New(w.session(), "nightly", lock.Owner("a"), lock.Metadata("in rack 7"))
+	bubble.Run(t, 1, func(w *bubble.World) {
+		a := lock.New(w.Session(), "nightly", lock.Owner("a"), lock.Metadata("in rack 7"))
 		ahead := -1
-		b := lock.New(w.session(), "nightly", lock.Owner("b"), lock.OnWait(func(n int) { ahead = n }))
-		first := must(a.Lock(w.Context()))
+		b := lock.New(w.Session(), "nightly", lock.Owner("b"), lock.OnWait(func(n int) { ahead = n }))
+		first := bubble.Must(a.Lock(w.Context()))
 		_, err := b.TryLock(w.Context())
 		var held *lock.HeldError
 		if !errors.As(err, &held) || !errors.Is(err, lock.ErrHeld) {
@@ -62,9 +29,9 @@ func TestExclusive(t *testing.T) {
 			t.Errorf("the holder is %+v", h)
 		}
 		got := make(chan *lock.Held, 1)
-		go func() { got <- must(b.Lock(w.Context())) }()
+		go func() { got <- bubble.Must(b.Lock(w.Context())) }()
 		synctest.Wait()
-		if i := must(a.Inspect(w.Context())); len(i.Waiters) != 1 || i.Waiters[0].Owner != "b" || ahead != 1 {
+		if i := bubble.Must(a.Inspect(w.Context())); len(i.Waiters) != 1 || i.Waiters[0].Owner != "b" || ahead != 1 {
 			t.Errorf("the one who waits behind %d is %+v", ahead, i.Waiters)
 		}
 		if err := first.Unlock(w.Context()); err != nil {
@@ -88,10 +55,10 @@ func TestExclusive(t *testing.T) {
 
 // TestReentrance: who would wait for itself is told so; another owner of the session may wait.
 func TestReentrance(t *testing.T) {
-	bubble(t, 1, func(w *world) {
-		s := w.session()
+	bubble.Run(t, 1, func(w *bubble.World) {
+		s := w.Session()
 		m := lock.New(s, "x")
-		held := must(m.Lock(w.Context()))
+		held := bubble.Must(m.Lock(w.Context()))
 		_, err := m.Lock(w.Context())
 		var e *lock.HeldError
 		if !errors.Is(err, lock.ErrHeld) || errors.As(err, &e) {
@@ -112,15 +79,15 @@ func TestReentrance(t *testing.T) {
 
 // TestGivingUp: when its context ends, one who waits leaves the line.
 func TestGivingUp(t *testing.T) {
-	bubble(t, 1, func(w *world) {
-		held := must(lock.New(w.session(), "x").Lock(w.Context()))
+	bubble.Run(t, 1, func(w *bubble.World) {
+		held := bubble.Must(lock.New(w.Session(), "x").Lock(w.Context()))
 		ctx, cancel := context.WithTimeout(w.Context(), time.Minute)
 		defer cancel()
-		_, err := lock.New(w.session(), "x").Lock(ctx)
+		_, err := lock.New(w.Session(), "x").Lock(ctx)
 		if !errors.Is(err, lock.ErrHeld) || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%v", err)
 		}
-		if i := must(lock.Inspect(w.Context(), w.client, "x")); len(i.Waiters) != 0 || len(i.Holders) != 1 {
+		if i := bubble.Must(lock.Inspect(w.Context(), w.Client, "x")); len(i.Waiters) != 0 || len(i.Holders) != 1 {
 			t.Errorf("%+v", i)
 		}
 		held.Unlock(w.Context())
@@ -130,24 +97,24 @@ func TestGivingUp(t *testing.T) {
 // TestDoEndsWithTheLock: the context of Do ends when the lock is broken, when its session expires, and when nobody can
 // say that the session lives; what was fenced is refused afterwards.
 func TestDoEndsWithTheLock(t *testing.T) {
-	for what, lose := range map[string]func(w *world, s *coord.Session){
-		"broken": func(w *world, _ *coord.Session) {
-			if err := lock.Break(w.Context(), w.client, "x", 0, "an admin"); err != nil {
+	for what, lose := range map[string]func(w *bubble.World, s *coord.Session){
+		"broken": func(w *bubble.World, _ *coord.Session) {
+			if err := lock.Break(w.Context(), w.Client, "x", 0, "an admin"); err != nil {
 				w.Error(err)
 			}
 		},
-		"expired": func(w *world, s *coord.Session) { w.cluster.ExpireSession(s.ID()) },
-		"paused":  func(w *world, s *coord.Session) { w.cluster.PauseSession(s.ID()) },
+		"expired": func(w *bubble.World, s *coord.Session) { w.Cluster.ExpireSession(s.ID()) },
+		"paused":  func(w *bubble.World, s *coord.Session) { w.Cluster.PauseSession(s.ID()) },
 	} {
 		t.Run(what, func(t *testing.T) {
-			bubble(t, 1, func(w *world) {
-				s := w.session()
+			bubble.Run(t, 1, func(w *bubble.World) {
+				s := w.Session()
 				want := map[string]error{"broken": lock.ErrNotHeld}[what]
 				if want == nil {
 					want = coord.ErrSessionExpired
 				}
 				err := lock.New(s, "x").Do(w.Context(), func(ctx context.Context, token coord.Token) error {
-					if _, err := w.client.Create(ctx, "/"+what, nil, coord.Fenced(token)); err != nil {
+					if _, err := w.Client.Create(ctx, "/"+what, nil, coord.Fenced(token)); err != nil {
 						t.Error(err)
 					}
 					start := time.Now()
@@ -156,12 +123,12 @@ func TestDoEndsWithTheLock(t *testing.T) {
 					if cause := context.Cause(ctx); !errors.Is(cause, want) {
 						t.Errorf("the cause is %v", cause)
 					}
-					if took := time.Since(start); took > ttl {
+					if took := time.Since(start); took > bubble.TTL {
 						t.Errorf("it ended after %s", took)
 					}
-					next := must(lock.New(w.session(), "x").Lock(w.Context()))
+					next := bubble.Must(lock.New(w.Session(), "x").Lock(w.Context()))
 					defer next.Unlock(w.Context())
-					_, err := w.client.Set(w.Context(), "/"+what, nil, coord.Fenced(token))
+					_, err := w.Client.Set(w.Context(), "/"+what, nil, coord.Fenced(token))
 					if !errors.Is(err, coord.ErrStaleToken) {
 						t.Errorf("a write with the old token: %v", err)
 					}
@@ -177,8 +144,8 @@ func TestDoEndsWithTheLock(t *testing.T) {
 
 // TestDoReturns what its function does, and has given the lock back, also when that panics.
 func TestDoReturns(t *testing.T) {
-	bubble(t, 1, func(w *world) {
-		m, mine := lock.New(w.session(), "x"), errors.New("mine")
+	bubble.Run(t, 1, func(w *bubble.World) {
+		m, mine := lock.New(w.Session(), "x"), errors.New("mine")
 		if err := m.Do(w.Context(), func(context.Context, coord.Token) error { return mine }); err != mine {
 			t.Errorf("%v", err)
 		}
@@ -186,9 +153,9 @@ func TestDoReturns(t *testing.T) {
 			defer func() { recover() }()
 			m.Do(w.Context(), func(context.Context, coord.Token) error { panic("now") })
 		}()
-		held := must(m.TryLock(w.Context()))
+		held := bubble.Must(m.TryLock(w.Context()))
 		held.Unlock(w.Context())
-		i := must(m.Inspect(w.Context()))
+		i := bubble.Must(m.Inspect(w.Context()))
 		if len(i.Holders) != 0 || len(i.History) != 3 || i.History[0].Ended != "released" || i.History[0].Until.IsZero() {
 			t.Errorf("%+v", i)
 		}
@@ -197,9 +164,9 @@ func TestDoReturns(t *testing.T) {
 
 // TestWithinDo: the context of Do ends with that of its caller, and the lock is given back all the same.
 func TestWithinDo(t *testing.T) {
-	bubble(t, 1, func(w *world) {
+	bubble.Run(t, 1, func(w *bubble.World) {
 		ctx, cancel := context.WithCancel(w.Context())
-		m := lock.New(w.session(), "x")
+		m := lock.New(w.Session(), "x")
 		err := m.Do(ctx, func(ctx context.Context, _ coord.Token) error {
 			cancel()
 			<-ctx.Done()
@@ -208,25 +175,25 @@ func TestWithinDo(t *testing.T) {
 		if err != context.Canceled {
 			t.Errorf("%v", err)
 		}
-		must(m.TryLock(w.Context())).Unlock(w.Context())
+		bubble.Must(m.TryLock(w.Context())).Unlock(w.Context())
 	})
 }
 
 // TestSessionEndsWhileWaiting: an error, never a late grant.
 func TestSessionEndsWhileWaiting(t *testing.T) {
-	bubble(t, 1, func(w *world) {
-		held := must(lock.New(w.session(), "x").Lock(w.Context()))
-		s := w.session()
+	bubble.Run(t, 1, func(w *bubble.World) {
+		held := bubble.Must(lock.New(w.Session(), "x").Lock(w.Context()))
+		s := w.Session()
 		got := make(chan error, 1)
 		go func() {
 			_, err := lock.New(s, "x").Lock(w.Context())
 			got <- err
 		}()
 		synctest.Wait()
-		w.cluster.PauseSession(s.ID())
-		time.Sleep(2 * ttl)
+		w.Cluster.PauseSession(s.ID())
+		time.Sleep(2 * bubble.TTL)
 		held.Unlock(w.Context())
-		w.cluster.ResumeSession(s.ID())
+		w.Cluster.ResumeSession(s.ID())
 		if err := <-got; !errors.Is(err, coord.ErrSessionExpired) {
 			t.Errorf("%v", err)
 		}
@@ -235,23 +202,23 @@ func TestSessionEndsWhileWaiting(t *testing.T) {
 
 // TestReadersAndSlots: readers share a lock, so do as many as a semaphore has slots; each can write under their token.
 func TestReadersAndSlots(t *testing.T) {
-	bubble(t, 1, func(w *world) {
-		s := w.session()
+	bubble.Run(t, 1, func(w *bubble.World) {
+		s := w.Session()
 		write := func(h *lock.Held) error {
-			_, err := w.client.Create(w.Context(), "/w-", nil, coord.Sequence(), coord.Fenced(h.Token()))
+			_, err := w.Client.Create(w.Context(), "/w-", nil, coord.Sequence(), coord.Fenced(h.Token()))
 			return err
 		}
 		rw := lock.NewRW(s, "rw", lock.AtLeast(time.Second))
-		r1 := must(rw.Reader().Lock(w.Context()))
-		r2 := must(lock.NewRW(w.session(), "rw").Reader().Lock(w.Context()))
-		if _, err := lock.NewRW(w.session(), "rw").TryLock(w.Context()); !errors.Is(err, lock.ErrHeld) {
+		r1 := bubble.Must(rw.Reader().Lock(w.Context()))
+		r2 := bubble.Must(lock.NewRW(w.Session(), "rw").Reader().Lock(w.Context()))
+		if _, err := lock.NewRW(w.Session(), "rw").TryLock(w.Context()); !errors.Is(err, lock.ErrHeld) {
 			t.Errorf("a writer among readers: %v", err)
 		}
-		if err := errors.Join(write(r1), write(r2), lock.UnlockAll(w.Context(), r1, r2), write(must(rw.Lock(w.Context())))); err != nil {
+		if err := errors.Join(write(r1), write(r2), lock.UnlockAll(w.Context(), r1, r2), write(bubble.Must(rw.Lock(w.Context())))); err != nil {
 			t.Error(err)
 		}
-		a := must(lock.NewSemaphore(s, "sem", 2, lock.Owner("a")).Lock(w.Context()))
-		b := must(lock.NewSemaphore(s, "sem", 2, lock.Owner("b")).Lock(w.Context()))
+		a := bubble.Must(lock.NewSemaphore(s, "sem", 2, lock.Owner("a")).Lock(w.Context()))
+		b := bubble.Must(lock.NewSemaphore(s, "sem", 2, lock.Owner("b")).Lock(w.Context()))
 		if err := errors.Join(write(a), write(b)); err != nil {
 			t.Error(err)
 		}
@@ -270,11 +237,11 @@ func TestReadersAndSlots(t *testing.T) {
 
 // TestMinimumHold: a lock that was held for a moment stays taken for as long as its holder wanted.
 func TestMinimumHold(t *testing.T) {
-	bubble(t, 1, func(w *world) {
+	bubble.Run(t, 1, func(w *bubble.World) {
 		start := time.Now()
-		held := must(lock.New(w.session(), "x", lock.AtLeast(time.Minute)).Lock(w.Context()))
+		held := bubble.Must(lock.New(w.Session(), "x", lock.AtLeast(time.Minute)).Lock(w.Context()))
 		held.Unlock(w.Context())
-		next := must(lock.New(w.session(), "x").Lock(w.Context()))
+		next := bubble.Must(lock.New(w.Session(), "x").Lock(w.Context()))
 		if took := time.Since(start); took < time.Minute {
 			t.Errorf("it was free after %s", took)
 		}
@@ -285,16 +252,16 @@ func TestMinimumHold(t *testing.T) {
 // TestDelay: a lock whose holder's session expires is closed to others for the delay, and open to the same owner, also
 // while others wait for it.
 func TestDelay(t *testing.T) {
-	bubble(t, 1, func(w *world) {
+	bubble.Run(t, 1, func(w *bubble.World) {
 		dies := func(s *coord.Session) time.Time {
-			w.cluster.ExpireSession(s.ID())
+			w.Cluster.ExpireSession(s.ID())
 			<-s.Context().Done()
 			return time.Now()
 		}
-		s := w.session()
-		first := must(lock.New(s, "x", lock.Owner("a"), lock.Delay(time.Minute)).Lock(w.Context()))
+		s := w.Session()
+		first := bubble.Must(lock.New(s, "x", lock.Owner("a"), lock.Delay(time.Minute)).Lock(w.Context()))
 		dies(s)
-		_, err := lock.New(w.session(), "x", lock.Owner("b")).TryLock(w.Context())
+		_, err := lock.New(w.Session(), "x", lock.Owner("b")).TryLock(w.Context())
 		var held *lock.HeldError
 		if !errors.As(err, &held) || held.Info.Delayed == nil || held.Info.Delayed.Owner != "a" || held.Info.Delayed.Token != first.Token().Zxid {
 			t.Fatalf("%v", err)
@@ -305,12 +272,12 @@ func TestDelay(t *testing.T) {
 
 		waiting, got := make(chan struct{}, 10), make(chan *lock.Held)
 		go func() {
-			m := lock.New(w.session(), "x", lock.Owner("b"), lock.OnWait(func(int) { waiting <- struct{}{} }))
-			got <- must(m.Lock(w.Context()))
+			m := lock.New(w.Session(), "x", lock.Owner("b"), lock.OnWait(func(int) { waiting <- struct{}{} }))
+			got <- bubble.Must(m.Lock(w.Context()))
 		}()
 		<-waiting
-		s = w.session()
-		second := must(lock.New(s, "x", lock.Owner("a"), lock.Delay(time.Minute)).Lock(w.Context()))
+		s = w.Session()
+		second := bubble.Must(lock.New(s, "x", lock.Owner("a"), lock.Delay(time.Minute)).Lock(w.Context()))
 		select {
 		case <-got:
 			t.Fatal("both hold it")
@@ -332,29 +299,29 @@ func TestDelay(t *testing.T) {
 
 // TestDelayIsForLosses: who unlocks, or closes the session, leaves the lock open.
 func TestDelayIsForLosses(t *testing.T) {
-	bubble(t, 1, func(w *world) {
-		s := w.session()
-		must(lock.New(s, "x", lock.Delay(time.Hour)).Lock(w.Context())).Unlock(w.Context())
-		must(lock.New(w.session(), "x").TryLock(w.Context())).Unlock(w.Context())
-		must(lock.NewRW(s, "rw", lock.Delay(time.Hour)).Reader().Lock(w.Context()))
-		must(lock.New(s, "y", lock.Delay(time.Hour)).Lock(w.Context()))
+	bubble.Run(t, 1, func(w *bubble.World) {
+		s := w.Session()
+		bubble.Must(lock.New(s, "x", lock.Delay(time.Hour)).Lock(w.Context())).Unlock(w.Context())
+		bubble.Must(lock.New(w.Session(), "x").TryLock(w.Context())).Unlock(w.Context())
+		bubble.Must(lock.NewRW(s, "rw", lock.Delay(time.Hour)).Reader().Lock(w.Context()))
+		bubble.Must(lock.New(s, "y", lock.Delay(time.Hour)).Lock(w.Context()))
 		if err := s.Close(w.Context()); err != nil {
 			t.Fatal(err)
 		}
-		must(lock.New(w.session(), "y", lock.Delay(time.Hour)).TryLock(w.Context()))
-		if err := lock.Break(w.Context(), w.client, "y", 0, "ops"); err != nil {
+		bubble.Must(lock.New(w.Session(), "y", lock.Delay(time.Hour)).TryLock(w.Context()))
+		if err := lock.Break(w.Context(), w.Client, "y", 0, "ops"); err != nil {
 			t.Fatal(err)
 		}
-		must(lock.New(w.session(), "y").TryLock(w.Context()))
+		bubble.Must(lock.New(w.Session(), "y").TryLock(w.Context()))
 	})
 }
 
 // TestSeveral: two who take the same two locks in different order don't wait for each other; all or none are taken.
 func TestSeveral(t *testing.T) {
-	bubble(t, 1, func(w *world) {
+	bubble.Run(t, 1, func(w *bubble.World) {
 		done := make(chan error, 20)
 		for i := range 20 {
-			s := w.session()
+			s := w.Session()
 			both := []*lock.Mutex{lock.New(s, "a"), lock.New(s, "b")}
 			if i%2 == 0 {
 				slices.Reverse(both)
@@ -372,14 +339,14 @@ func TestSeveral(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		s := w.session()
-		held := must(lock.New(w.session(), "b").Lock(w.Context()))
+		s := w.Session()
+		held := bubble.Must(lock.New(w.Session(), "b").Lock(w.Context()))
 		if _, err := lock.TryLockAll(w.Context(), lock.New(s, "a"), lock.New(s, "b")); !errors.Is(err, lock.ErrHeld) {
 			t.Errorf("%v", err)
 		}
-		must(lock.New(s, "a").TryLock(w.Context())).Unlock(w.Context())
+		bubble.Must(lock.New(s, "a").TryLock(w.Context())).Unlock(w.Context())
 		held.Unlock(w.Context())
-		if _, err := lock.LockAll(w.Context(), lock.New(s, "a"), lock.New(w.session(), "b")); err == nil {
+		if _, err := lock.LockAll(w.Context(), lock.New(s, "a"), lock.New(w.Session(), "b")); err == nil {
 			t.Error("locks of two sessions were taken together")
 		}
 	})
@@ -387,15 +354,15 @@ func TestSeveral(t *testing.T) {
 
 // TestFailover: a lock is held on through the death of the leader, and is passed on after it.
 func TestFailover(t *testing.T) {
-	bubble(t, 3, func(w *world) {
-		held := must(lock.New(w.session(), "x").Lock(w.Context()))
+	bubble.Run(t, 3, func(w *bubble.World) {
+		held := bubble.Must(lock.New(w.Session(), "x").Lock(w.Context()))
 		got := make(chan *lock.Held, 1)
-		next := w.session()
-		go func() { got <- must(lock.New(next, "x").Lock(w.Context())) }()
+		next := w.Session()
+		go func() { got <- bubble.Must(lock.New(next, "x").Lock(w.Context())) }()
 		synctest.Wait()
-		w.cluster.Kill(w.cluster.Leader())
-		w.cluster.Leader()
-		time.Sleep(2 * ttl)
+		w.Cluster.Kill(w.Cluster.Leader())
+		w.Cluster.Leader()
+		time.Sleep(2 * bubble.TTL)
 		if err := context.Cause(held.Context()); err != nil {
 			t.Fatalf("the lock was lost: %v", err)
 		}
@@ -410,8 +377,8 @@ func TestFailover(t *testing.T) {
 
 // TestBadLocks: names and options that can't be are refused when the lock is wanted.
 func TestBadLocks(t *testing.T) {
-	bubble(t, 1, func(w *world) {
-		s := w.session()
+	bubble.Run(t, 1, func(w *bubble.World) {
+		s := w.Session()
 		for what, m := range map[string]*lock.Mutex{
 			"no name": lock.New(s, ""), "a slash": lock.New(s, "a/b"), "the root": lock.New(s, "/"),
 			"no slots": lock.NewSemaphore(s, "x", 0), "a hold of a part": lock.New(s, "x", lock.AtLeast(time.Microsecond)),
@@ -423,11 +390,11 @@ func TestBadLocks(t *testing.T) {
 				t.Errorf("%s: %v", what, err)
 			}
 		}
-		if _, err := lock.Inspect(w.Context(), w.client, "never"); !errors.Is(err, lock.ErrNoLock) {
+		if _, err := lock.Inspect(w.Context(), w.Client, "never"); !errors.Is(err, lock.ErrNoLock) {
 			t.Errorf("%v", err)
 		}
-		held := must(lock.New(s, "/some/where").Lock(w.Context()))
-		for name, err := range lock.Names(w.Context(), w.client) {
+		held := bubble.Must(lock.New(s, "/some/where").Lock(w.Context()))
+		for name, err := range lock.Names(w.Context(), w.Client) {
 			t.Errorf("%s, %v", name, err)
 		}
 		held.Unlock(w.Context())
@@ -436,16 +403,16 @@ func TestBadLocks(t *testing.T) {
 
 // TestUnlockWithoutAService: who can't wait for an answer isn't kept, and the lock is free later.
 func TestUnlockWithoutAService(t *testing.T) {
-	bubble(t, 1, func(w *world) {
-		s := w.session()
-		held := must(lock.New(s, "x").Lock(w.Context()))
-		w.cluster.PauseSession(s.ID())
+	bubble.Run(t, 1, func(w *bubble.World) {
+		s := w.Session()
+		held := bubble.Must(lock.New(s, "x").Lock(w.Context()))
+		w.Cluster.PauseSession(s.ID())
 		ctx, cancel := context.WithTimeout(w.Context(), time.Second)
 		defer cancel()
 		if err := held.Unlock(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%v", err)
 		}
-		w.cluster.ResumeSession(s.ID())
-		must(lock.New(w.session(), "x").Lock(w.Context())).Unlock(w.Context())
+		w.Cluster.ResumeSession(s.ID())
+		bubble.Must(lock.New(w.Session(), "x").Lock(w.Context())).Unlock(w.Context())
 	})
 }
