@@ -15,6 +15,7 @@ import (
 	"github.com/coord-kv/coord/coord"
 	"github.com/coord-kv/coord/coord/config"
 	"github.com/coord-kv/coord/coord/coordtest"
+	"github.com/coord-kv/coord/coord/internal/bubble"
 	"github.com/coord-kv/coord/op"
 )
 
@@ -294,7 +295,7 @@ func TestDenied(t *testing.T) {
 
 // Under faults a Value shows versions as they were written, never an older one after a newer, and the newest in the end.
 func TestFaults(t *testing.T) {
-	for seed := range uint64(4) {
+	for seed := range bubble.Seeds(4) {
 		inBubble(t, 3, func(t *testing.T, cluster *coordtest.Cluster) { playFaults(t, cluster, rand.New(rand.NewPCG(seed, 0))) })
 	}
 }

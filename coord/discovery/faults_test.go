@@ -13,13 +13,14 @@ import (
 	"github.com/coord-kv/coord/coord"
 	"github.com/coord-kv/coord/coord/coordtest"
 	"github.com/coord-kv/coord/coord/discovery"
+	"github.com/coord-kv/coord/coord/internal/bubble"
 )
 
 // TestNoGhosts: programs register, deregister, lose their sessions and stand still for ever, while members are killed,
 // stand still and are cut off. Once that is over and each timeout with it, just those are registered whose programs still
 // hold their registration, and each watch, of whichever member, has ended up with them.
 func TestNoGhosts(t *testing.T) {
-	for seed := range uint64(4) {
+	for seed := range bubble.Seeds(4) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			inBubble(t, 3, func(t *testing.T, cluster *coordtest.Cluster) { playFaults(t, cluster, seed) })
 		})

@@ -312,7 +312,7 @@ func TestCampaignOverFaults(t *testing.T) {
 
 // TestRandomFaults: programs lead for a while, give up, lose their members and their sessions, and hold all that above.
 func TestRandomFaults(t *testing.T) {
-	for seed := range uint64(3) {
+	for seed := range bubble.Seeds(3) {
 		bubble.Run(t, 3, func(w *bubble.World) {
 			enter(w, func(a *arena) { playFaults(a, rand.New(rand.NewPCG(seed, 0))) })
 		})

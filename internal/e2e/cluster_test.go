@@ -4,6 +4,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -37,6 +38,8 @@ func TestMain(m *testing.M) {
 			signal.Notify(make(chan os.Signal, 1), s)
 		}
 	}
+	flag.Parse()
+	flag.Set("test.parallel", "8") // what they do most is wait
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)

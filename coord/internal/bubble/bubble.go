@@ -46,3 +46,11 @@ func Must[T any](v T, err error) T {
 	}
 	return v
 }
+
+// Seeds returns how many random runs a test makes: n, or one with -short, as under the race detector, where they take long.
+func Seeds(n uint64) uint64 {
+	if testing.Short() {
+		return 1
+	}
+	return n
+}
