@@ -146,7 +146,7 @@ func TestLockExitCodes(t *testing.T) {
 func TestLockLostStopsChild(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t, 1)
-	r := c.command("lock", "nightly", "--grace", "50ms", "--", "sh", "-c", `
+	r := c.command("lock", "nightly", "--grace", "3s", "--", "sh", "-c", `
 trap '' TERM
 sleep 1000 &
 trap 'echo told' TERM
