@@ -122,7 +122,7 @@ func (r *Replica) Watch(f watch.Filter, from op.Zxid) (*watch.Stream, error) {
 // safe for its timeout, counted from when KeepAlive was called.
 func (r *Replica) KeepAlive(ctx context.Context, id op.SessionID) error {
 	ch := make(chan error, 1)
-	if !r.inbox.put(&KeepAlive{Session: id, Done: func(err error) { ch <- err }}) {
+	if !r.inbox.putQuietly(&KeepAlive{Session: id, Done: func(err error) { ch <- err }}) {
 		return r.refusal()
 	}
 	select {
@@ -138,7 +138,7 @@ func (r *Replica) KeepAlive(ctx context.Context, id op.SessionID) error {
 // KeepAliveLater is KeepAlive for callers that don't wait: done is called by the loop, once a leader has confirmed the
 // sign of life or the session has ended.
 func (r *Replica) KeepAliveLater(id op.SessionID, done func(error)) {
-	if !r.inbox.put(&KeepAlive{Session: id, Done: done}) {
+	if !r.inbox.putQuietly(&KeepAlive{Session: id, Done: done}) {
 		done(r.refusal())
 	}
 }

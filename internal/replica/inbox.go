@@ -23,14 +23,20 @@ func (b *inbox) init() {
 
 // put adds an input without waiting; false means that there is no room or no loop any more.
 func (b *inbox) put(in any) bool {
+	ok := b.putQuietly(in)
+	if ok {
+		b.signal()
+	}
+	return ok
+}
+
+// putQuietly is put without waking the loop, for what it does nothing about before its next tick anyway.
+func (b *inbox) putQuietly(in any) bool {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	ok := !b.closed && len(b.items) < maxInbox
 	if ok {
 		b.items = append(b.items, in)
-	}
-	b.mu.Unlock()
-	if ok {
-		b.signal()
 	}
 	return ok
 }
