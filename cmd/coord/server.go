@@ -15,6 +15,7 @@ import (
 	"github.com/coord-kv/coord/api"
 	"github.com/coord-kv/coord/internal/config"
 	"github.com/coord-kv/coord/internal/dns"
+	"github.com/coord-kv/coord/internal/gcpace"
 	"github.com/coord-kv/coord/internal/member"
 	"github.com/coord-kv/coord/internal/peer"
 	"github.com/coord-kv/coord/internal/replica"
@@ -57,6 +58,7 @@ func (s *server) run(ctx context.Context) error {
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, life := errgroup.WithContext(life)
+	g.Go(func() error { gcpace.Run(life); return nil })
 	for _, r := range running {
 		g.Go(func() error { return r.member.Run(life) })
 	}

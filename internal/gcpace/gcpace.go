@@ -1,0 +1,89 @@
+// Package gcpace paces the garbage collector of a server, whose heap is small most of the time, and whose load comes and
+// goes. Go lets the heap double between two collections. A server that keeps 5 MB and allocates 100 MB a second is then
+// collected twenty times a second; one that keeps 80 MB for idle clients lets another 80 MB lie around for minutes.
+//
+// Here how much is allocated between two collections follows from how fast it is allocated, so that a collection comes
+// about once in a period that is long beside what it takes: at least a second, and longer the more there is to look
+// through. It never is less than an eighth of that, and more than Go's own measure only up to 64 MiB. What is lost: a burst
+// out of the quiet is collected more often than Go would, for a second; and a server that is busy takes up to 64 MiB more.
+//
+// It is for the one who owns the process. Run changes a setting of all of it.
+package gcpace
+
+import (
+	"context"
+	"os"
+	"runtime/debug"
+	"runtime/metrics"
+	"time"
+)
+
+const (
+	interval = time.Second // between two looks, and the shortest period that is aimed at
+
+	// Of what is allocated between two collections: roomMin is what the smallest heap of Go has.
+	roomMin, roomMax = 4 << 20, 64 << 20
+
+	// A collector looks through about a GiB a second. So one that comes once in 50 ns for each byte takes 2 % of a processor.
+	periodPerByte = 50 * time.Nanosecond
+
+	// smallest is what Go takes a smaller heap for.
+	smallest = 4 << 20
+)
+
+// Run paces the collector until ctx ends, and then sets it back. It does nothing if GOGC or GOMEMLIMIT is set: then
+// somebody has decided.
+func Run(ctx context.Context) {
+	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
+		return
+	}
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	set, before, at := 100, allocated(), time.Now()
+	defer func() { debug.SetGCPercent(100) }()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		total, now := allocated(), time.Now()
+		rate := float64(total-before) / now.Sub(at).Seconds()
+		before, at = total, now
+		if p := percent(kept(), rate); p != set { // to set it stops the world for some microseconds
+			set = p
+			debug.SetGCPercent(p)
+		}
+	}
+}
+
+// percent returns what GOGC should be when so many bytes are kept, and so many allocated in a second.
+func percent(kept uint64, rate float64) int {
+	kept = max(kept, smallest)
+	period := max(interval, time.Duration(kept)*periodPerByte)
+	room := rate * period.Seconds()
+	room = min(room, float64(max(kept, roomMax)))
+	room = max(room, float64(roomMin+kept/8))
+	return int(room * 100 / float64(kept))
+}
+
+// kept returns how many bytes the last collection has looked through and left: objects, stacks and global variables. It is
+// what GOGC is a percentage of.
+func kept() uint64 {
+	return sum("/gc/heap/live:bytes", "/gc/scan/stack:bytes", "/gc/scan/globals:bytes")
+}
+
+// allocated returns how many bytes have ever been allocated.
+func allocated() uint64 { return sum("/gc/heap/allocs:bytes") }
+
+func sum(names ...string) (total uint64) {
+	samples := make([]metrics.Sample, len(names))
+	for i, name := range names {
+		samples[i].Name = name
+	}
+	metrics.Read(samples)
+	for _, s := range samples {
+		total += s.Value.Uint64()
+	}
+	return total
+}
