@@ -52,6 +52,7 @@ type instanceForm struct {
 	Tags       []string          `json:"tags"`
 	Meta       map[string]string `json:"meta"`
 	Status     registry.Status   `json:"status"`
+	Reason     string            `json:"reason,omitempty"`
 	Since      op.Time           `json:"since"`
 	Registered op.Time           `json:"registered"`
 	Session    op.SessionID      `json:"session,omitzero"`
@@ -68,7 +69,7 @@ type leaseForm struct {
 func newInstance(x registry.Instance) instanceForm {
 	f := instanceForm{
 		Service: x.Service, ID: x.ID, Address: x.Address, Port: x.Port, Tags: x.Tags, Meta: x.Meta, Status: x.Status,
-		Since: x.Since, Registered: x.Registered, Session: x.Session,
+		Reason: x.Reason, Since: x.Since, Registered: x.Registered, Session: x.Session,
 	}
 	if f.Tags == nil {
 		f.Tags = []string{}
@@ -159,6 +160,7 @@ func (c *call) registerInstance() error {
 	i := registry.Instance{
 		Service: service, ID: id, Address: body.require("address"), Port: uint16(body.number("port", 1, 65535, 0)),
 		Tags: body.strings("tags"), Meta: body.texts("meta"), Status: registry.Status(body.text("status")),
+		Reason: body.text("reason"),
 	}
 	replace, hold := c.q.flag("replace", false), c.q.flag("hold", false)
 	if hold {
@@ -294,7 +296,7 @@ func instanceURL(service, id string) string {
 	return servicesURL + "/" + service + "/instances/" + url.PathEscape(id)
 }
 
-// updateInstance changes the status of an instance, whoever has registered it.
+// updateInstance changes the status of an instance and the reason for it, whoever has registered it.
 func (c *call) updateInstance() error {
 	service, id, err := c.instanceName()
 	if err != nil {
@@ -304,7 +306,7 @@ func (c *call) updateInstance() error {
 	if err != nil {
 		return err
 	}
-	status := registry.Status(body.require("status"))
+	status, reason := registry.Status(body.require("status")), body.text("reason")
 	if err := body.finish(); err != nil {
 		return err
 	}
@@ -314,7 +316,7 @@ func (c *call) updateInstance() error {
 	}
 	ctx, cancel := c.withTimeout()
 	defer cancel()
-	i, err := registry.New(x).SetStatus(ctx, service, id, status, false)
+	i, err := registry.New(x).SetStatus(ctx, service, id, status, reason, false)
 	if err != nil {
 		return noInstance(err, service, id)
 	}

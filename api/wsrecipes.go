@@ -310,7 +310,7 @@ func readRegister(k *contest, o *object) {
 	i := registry.Instance{
 		Service: o.require("service"), ID: o.require("instance"), Address: o.require("address"),
 		Port: uint16(o.number("port", 1, 65535, 0)), Tags: o.strings("tags"), Meta: o.texts("meta"),
-		Status: registry.Status(o.text("status")),
+		Status: registry.Status(o.text("status")), Reason: o.text("reason"),
 	}
 	replace := o.flag("replace")
 	k.run = func(ctx context.Context, x *contestConn, _ *contest) (any, holdable, error) {

@@ -101,7 +101,8 @@ func showService(g *globals) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show NAME",
 		Short: "Show the instances of a service",
-		Long: `Show the instances of a service that match. -o raw prints address:port of each, for scripts.
+		Long: `Show the instances of a service that match, and why they are critical, as the check that has found them so has said.
+-o raw prints address:port of each, for scripts.
 
 Exit code 3: none matches.`,
 		Example: "  coord services show web --passing\n  curl \"http://$(coord services show web --passing -o raw | shuf -n 1)/\"",
@@ -111,7 +112,7 @@ Exit code 3: none matches.`,
 			if err != nil {
 				return failed(err, "show the service %s", args[0])
 			}
-			rows := [][]string{{"ID", "ADDRESS", "STATUS", "SINCE", "TAGS"}}
+			rows := [][]string{{"ID", "ADDRESS", "STATUS", "SINCE", "TAGS", "REASON"}}
 			switch a.output {
 			case "json":
 				a.out.json(s.Body)
@@ -121,7 +122,7 @@ Exit code 3: none matches.`,
 				}
 			default:
 				for _, x := range s.Instances {
-					rows = append(rows, []string{plain(x.ID), hostPort(x), x.Status, stamp(x.Since), tagCell(x.Tags)})
+					rows = append(rows, []string{plain(x.ID), hostPort(x), x.Status, stamp(x.Since), tagCell(x.Tags), plain(x.Reason)})
 				}
 				if len(s.Instances) > 0 {
 					a.out.table(rows)
@@ -251,7 +252,11 @@ func (f *following) changes(s *httpapi.Instances) {
 		before[x.ID] = x
 	}
 	say := func(what string, x httpapi.Instance) {
-		f.a.out.line("%-8s %s  %s  %s  %s", what, plain(x.ID), hostPort(x), x.Status, tagCell(x.Tags))
+		why := ""
+		if x.Reason != "" {
+			why = "  " + plain(x.Reason)
+		}
+		f.a.out.line("%-8s %s  %s  %s  %s%s", what, plain(x.ID), hostPort(x), x.Status, tagCell(x.Tags), why)
 	}
 	for _, x := range s.Instances {
 		now[x.ID] = true

@@ -41,6 +41,10 @@ func TestRegister(t *testing.T) {
 	if !shows("10.0.0.1:80")() {
 		t.Error("it isn't there at all")
 	}
+	r := execute(t.Context(), "", "services", "show", "web", "-e", url)
+	if want := health.URL + ": 503 Service Unavailable\n"; !strings.HasSuffix(r.out, want) {
+		t.Errorf("it doesn't say why:\n%s", r.out)
+	}
 	if err := os.WriteFile(end, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -75,12 +75,13 @@ func (w *warning) Unwrap() error { return w.error }
 
 // verdict is what one check has come to.
 type verdict struct {
-	status        Status
+	health             // the reason is that of the run which made it so
 	passes, fails int  // in a row, one of them 0
 	known         bool // it is one that runs have come to
 }
 
-// note takes in what a run has found, and reports whether that makes the first verdict.
+// note takes in what a run has found, and reports whether that makes the first verdict. The reason stays that of the run
+// which has changed the status: what fails in other words each time is not written each time.
 func (v *verdict) note(c *Check, err error) (first bool) {
 	if err == nil {
 		v.passes, v.fails = v.passes+1, 0
@@ -88,17 +89,21 @@ func (v *verdict) note(c *Check, err error) (first bool) {
 		v.passes, v.fails = 0, v.fails+1
 	}
 	_, warned := errors.AsType[*warning](err)
+	var status Status
 	switch {
 	case warned:
-		v.status, v.fails = Warning, 0
+		status, v.fails = Warning, 0
 	case v.passes >= c.PassAfter:
-		v.status = Passing
+		status = Passing
 	case v.fails >= c.FailAfter:
-		v.status = Critical
+		status = Critical
 	default:
 		return false
 	}
 	first, v.known = !v.known, true
+	if first || status != v.status {
+		v.health = health{status, reasonOf(err)}
+	}
 	return first
 }
 

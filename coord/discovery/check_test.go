@@ -29,7 +29,7 @@ func TestVerdicts(t *testing.T) {
 			return err.Error()
 		}
 		found := map[string]error{"+": nil, "!": Warn(errors.New("hm")), "-": errors.New("no")}
-		v, out := verdict{status: Critical}, "  critical\n"
+		v, out := verdict{health: health{status: Critical}}, "  critical\n"
 		for _, run := range strings.Fields(d.Input) {
 			v.note(&c, found[run])
 			out += run + " " + string(v.status) + "\n"

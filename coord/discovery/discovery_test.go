@@ -222,6 +222,53 @@ func TestChecks(t *testing.T) {
 	})
 }
 
+// Who looks an instance up learns why it isn't well: what the check that made it so had failed with. What fails in other words
+// each time is not written each time.
+func TestReasons(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, cluster *coordtest.Cluster) {
+		c := cluster.Client(t)
+		var p, q switched
+		p.set(errors.New("not yet"))
+		q.set(nil)
+		register(t, session(t, c), "a", discovery.WithChecks(p.check(), q.check()))
+		reason := func() string {
+			time.Sleep(5 * time.Second)
+			synctest.Wait()
+			all, err := discovery.Resolve(t.Context(), c, "web")
+			if err != nil || len(all) != 1 {
+				t.Fatal(all, err)
+			}
+			return string(all[0].Status) + " " + all[0].Reason
+		}
+		expect := func(want string) {
+			t.Helper()
+			if got := reason(); got != want {
+				t.Errorf("%q, want %q", got, want)
+			}
+		}
+		expect("critical switch: not yet")
+		before, err := c.Get(t.Context(), "/services/web/a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.set(errors.New("in other words"))
+		expect("critical switch: not yet")
+		if after, err := c.Get(t.Context(), "/services/web/a"); err != nil || after.Stat.Version != before.Stat.Version {
+			t.Errorf("the same status was written again: %+v, %v", after, err)
+		}
+		q.set(fmt.Errorf("two\nlines\x00%s", strings.Repeat("é", 1000)))
+		p.set(nil)
+		if got := reason(); !strings.HasPrefix(got, "critical switch: two lines é") || len(got) > len("critical ")+256 ||
+			!strings.HasSuffix(got, "é…") {
+			t.Errorf("of the other check: %q", got)
+		}
+		q.set(discovery.Warn(errors.New("low on coffee")))
+		expect("warning switch: low on coffee")
+		q.set(nil)
+		expect("passing ")
+	})
+}
+
 // A program that has just started is in use soon after it is ready, whatever the interval; one that was well and fails is
 // looked at in its interval.
 func TestStarting(t *testing.T) {

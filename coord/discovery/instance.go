@@ -7,7 +7,10 @@ import (
 	"iter"
 	"net"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/coord-kv/coord/internal/recipe"
 	"github.com/coord-kv/coord/internal/registry"
@@ -33,12 +36,45 @@ func (s Status) check() error {
 	return nil
 }
 
-// worse returns the worse of two statuses.
-func worse(a, b Status) Status {
-	if badness[b] > badness[a] {
+// health is a status and, if it is known, why it is that.
+type health struct {
+	status Status
+	reason string
+}
+
+// worse returns the worse of two; of equal ones the first, unless only the second one has a reason.
+func worse(a, b health) health {
+	if badness[b.status] > badness[a.status] || a.status == b.status && a.reason == "" {
 		return b
 	}
 	return a
+}
+
+// reasonOf returns the text of an error as the reason of an instance: on one line, and not longer than may be.
+func reasonOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	text := strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(err.Error(), "?"))
+	return cut(text, registry.MaxReason)
+}
+
+// cut shortens a text to so many bytes, between two characters.
+func cut(text string, size int) string {
+	const rest = "…"
+	if len(text) <= size {
+		return text
+	}
+	size -= len(rest)
+	for !utf8.RuneStart(text[size]) {
+		size--
+	}
+	return text[:size] + rest
 }
 
 // Instance is one place where a service can be had.
@@ -50,6 +86,7 @@ type Instance struct {
 	Tags    []string          // up to 32, of 1 to 63 visible ASCII characters
 	Meta    map[string]string // up to 32 entries; all in all an instance takes up to 8 KiB
 	Status  Status            // Passing if empty
+	Reason  string            // why it has that status, if whoever said so knew; one line, at most 256 bytes
 
 	// As it stands; Register ignores these. The times are by the wall clock of the leader then.
 	Since      time.Time // when it came to its status
@@ -71,14 +108,14 @@ func (x Instance) record() (registry.Instance, error) {
 	}
 	return registry.Instance{
 		Service: x.Service, ID: cmp.Or(x.ID, x.HostPort()), Address: x.Address, Port: uint16(x.Port), Tags: x.Tags,
-		Meta: x.Meta, Status: registry.Status(x.Status),
+		Meta: x.Meta, Status: registry.Status(x.Status), Reason: x.Reason,
 	}, nil
 }
 
 func instance(r registry.Instance) Instance {
 	return Instance{
 		Service: r.Service, ID: r.ID, Address: r.Address, Port: int(r.Port), Tags: r.Tags, Meta: r.Meta,
-		Status: Status(r.Status), Since: r.Since.Std(), Registered: r.Registered.Std(), Session: r.Session.String(),
+		Status: Status(r.Status), Reason: r.Reason, Since: r.Since.Std(), Registered: r.Registered.Std(), Session: r.Session.String(),
 	}
 }
 

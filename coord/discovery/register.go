@@ -51,10 +51,10 @@ type Registration struct {
 	tasks   sync.WaitGroup
 	dirty   chan struct{} // signalled when the status may have changed; has room for one
 	writing chan struct{} // holds one while somebody writes the status, who then owns written
-	written Status
+	written health
 
 	mu       sync.Mutex
-	own      Status
+	own      health
 	verdicts []verdict // of the checks, by index
 	shown    Status    // what changed was called with
 }
@@ -82,18 +82,19 @@ func Register(ctx context.Context, s *coord.Session, x Instance, opts ...Registe
 		return nil, err
 	}
 	r := &Registration{
-		r: registry.New(s.Conn()), checks: o.checks, changed: o.changed, own: x.Status,
+		r: registry.New(s.Conn()), checks: o.checks, changed: o.changed, own: health{x.Status, x.Reason},
 		dirty: make(chan struct{}, 1), writing: make(chan struct{}, 1),
 	}
 	for range r.checks {
-		r.verdicts = append(r.verdicts, verdict{status: Critical})
+		r.verdicts = append(r.verdicts, verdict{health: health{status: Critical}})
 	}
-	r.shown = r.statusLocked()
-	rec.Status = registry.Status(r.shown)
+	now := r.healthLocked()
+	r.shown = now.status
+	rec.Status, rec.Reason = registry.Status(now.status), now.reason
 	if rec, err = r.r.Register(ctx, rec, o.replace); err != nil {
 		return nil, err
 	}
-	r.at, r.written = instance(rec), Status(rec.Status)
+	r.at, r.written = instance(rec), health{Status(rec.Status), rec.Reason}
 	r.ctx, r.end = context.WithCancelCause(s.Context())
 	r.tasks.Go(func() { r.oversee(s) })
 	r.tasks.Go(r.writeAll)
@@ -111,18 +112,20 @@ func (r *Registration) Instance() Instance { return r.at }
 func (r *Registration) Context() context.Context { return r.ctx }
 
 // Status returns the status as the checks and SetStatus have left it. It may not be written yet.
-func (r *Registration) Status() Status {
+func (r *Registration) Status() Status { return r.health().status }
+
+func (r *Registration) health() health {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.statusLocked()
+	return r.healthLocked()
 }
 
-func (r *Registration) statusLocked() Status {
-	s := r.own
+func (r *Registration) healthLocked() health {
+	h := r.own
 	for i := range r.verdicts {
-		s = worse(s, r.verdicts[i].status)
+		h = worse(h, r.verdicts[i].health)
 	}
-	return s
+	return h
 }
 
 // SetStatus says how the instance is as far as the program itself knows, beside its checks, and returns when that is
@@ -132,8 +135,8 @@ func (r *Registration) SetStatus(ctx context.Context, s Status) error {
 		return err
 	}
 	r.mu.Lock()
-	r.own = s
-	r.shown = r.statusLocked()
+	r.own = health{status: s}
+	r.shown = r.healthLocked().status
 	r.mu.Unlock()
 	if r.ctx.Err() != nil {
 		return context.Cause(r.ctx)
@@ -193,7 +196,7 @@ func (r *Registration) note(i int, err error) Status {
 	r.mu.Lock()
 	v := &r.verdicts[i]
 	first := v.note(&r.checks[i], err)
-	found, status := v.status, r.statusLocked()
+	found, status := v.status, r.healthLocked().status
 	if r.changed != nil && (status != r.shown || first && err != nil) {
 		r.changed(status, err)
 	}
@@ -219,7 +222,7 @@ func (r *Registration) writeAll() {
 	}
 }
 
-// write writes the status as it is now, if it isn't written.
+// write writes the status and its reason as they are now, if they aren't written.
 func (r *Registration) write(ctx context.Context) error {
 	select {
 	case r.writing <- struct{}{}:
@@ -227,18 +230,18 @@ func (r *Registration) write(ctx context.Context) error {
 		return ctx.Err()
 	}
 	defer func() { <-r.writing }()
-	status := r.Status()
-	if status == r.written {
+	now := r.health()
+	if now == r.written {
 		return nil
 	}
-	r.written = "" // until it is known
-	_, err := r.r.SetStatus(ctx, r.at.Service, r.at.ID, registry.Status(status), true)
+	r.written = health{} // until it is known
+	_, err := r.r.SetStatus(ctx, r.at.Service, r.at.ID, registry.Status(now.status), now.reason, true)
 	if gone(err) {
 		r.end(ErrGone)
 		return ErrGone
 	}
 	if err == nil {
-		r.written = status
+		r.written = now
 	}
 	return err
 }

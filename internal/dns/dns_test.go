@@ -113,7 +113,7 @@ func (w *world) command(t *testing.T, s *Server, d *datadriven.TestData) string 
 	case "critical":
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if _, err := registry.New(w.conn).SetStatus(t.Context(), arg(0), arg(1), registry.Critical, false); err != nil {
+		if _, err := registry.New(w.conn).SetStatus(t.Context(), arg(0), arg(1), registry.Critical, "", false); err != nil {
 			t.Fatal(err)
 		}
 		return ""

@@ -33,6 +33,7 @@ type Instance struct {
 	Tags       []string          `json:"tags"`
 	Meta       map[string]string `json:"meta"`
 	Status     string            `json:"status"`
+	Reason     string            `json:"reason"`
 	Since      time.Time         `json:"since"`
 	Registered time.Time         `json:"registered"`
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/coord-kv/coord/internal/recipe/group"
@@ -29,6 +30,16 @@ func (s Status) check() error {
 	return op.Errorf(op.BadRequest, "%.64q is no status: passing, warning or critical", string(s))
 }
 
+func checkHealth(s Status, reason string) error {
+	if err := s.check(); err != nil {
+		return err
+	}
+	if len(reason) > MaxReason || !utf8.ValidString(reason) || strings.ContainsFunc(reason, unicode.IsControl) {
+		return op.Errorf(op.BadRequest, "the reason must be text on one line, up to %d bytes", MaxReason)
+	}
+	return nil
+}
+
 // Instance is one place where a service can be had.
 type Instance struct {
 	Service string            // a label as in DNS: 1 to 63 of a-z, 0-9 and inner hyphens
@@ -38,6 +49,7 @@ type Instance struct {
 	Tags    []string          // up to 32, of 1 to 63 visible ASCII characters
 	Meta    map[string]string // up to 32 entries
 	Status  Status            // Passing if empty
+	Reason  string            // why it has that status, up to MaxReason bytes on one line; empty if nobody has said
 
 	// As it stands; Register ignores these.
 	Since      op.Time      // when it came to its status, by the wall clock of the leader then
@@ -62,6 +74,8 @@ const (
 	maxTags    = 32
 	maxMeta    = 32
 	maxData    = 8 << 10
+
+	MaxReason = 256
 )
 
 // record is the data of an instance's node. Since is there only if it isn't the time when the node was last written: a
@@ -72,6 +86,7 @@ type record struct {
 	Tags    []string          `json:"tags,omitempty"`
 	Meta    map[string]string `json:"meta,omitempty"`
 	Status  Status            `json:"status"`
+	Reason  string            `json:"reason,omitempty"`
 	Since   op.Time           `json:"since,omitzero"`
 }
 
@@ -86,7 +101,7 @@ func instance(service string, m group.Member) (Instance, error) {
 	}
 	return Instance{
 		Service: service, ID: m.ID, Address: r.Address, Port: r.Port, Tags: r.Tags, Meta: r.Meta, Status: r.Status,
-		Since: r.Since, Registered: m.Stat.Ctime, Session: m.Stat.EphemeralOwner,
+		Reason: r.Reason, Since: r.Since, Registered: m.Stat.Ctime, Session: m.Stat.EphemeralOwner,
 		created: m.Stat.Czxid, revision: m.Stat.Mzxid,
 	}, nil
 }
@@ -112,7 +127,7 @@ func (x *Instance) sinceIn(old group.Member) op.Time {
 }
 
 func (x *Instance) data(since op.Time) []byte {
-	b, err := json.Marshal(record{x.Address, x.Port, x.Tags, x.Meta, x.Status, since})
+	b, err := json.Marshal(record{x.Address, x.Port, x.Tags, x.Meta, x.Status, x.Reason, since})
 	if err != nil {
 		panic(fmt.Sprintf("registry: couldn't encode an instance: %v", err)) // it has nothing that can fail
 	}
@@ -141,7 +156,7 @@ func (x *Instance) Check() error {
 	if err := group.CheckName(x.ID); err != nil {
 		return err
 	}
-	if err := cmp.Or(x.Status, Passing).check(); err != nil {
+	if err := checkHealth(cmp.Or(x.Status, Passing), x.Reason); err != nil {
 		return err
 	}
 	switch {

@@ -61,10 +61,10 @@ func (r *Registry) Register(ctx context.Context, x Instance, replace bool) (Inst
 
 var errNotMine = errors.New("the instance belongs to another session")
 
-// SetStatus changes the health of an instance, whoever has registered it; with mine only if it was this session, else
-// the error is not_holder. It is no_node if the instance isn't there.
-func (r *Registry) SetStatus(ctx context.Context, service, id string, s Status, mine bool) (Instance, error) {
-	if err := errors.Join(CheckName(service), s.check()); err != nil {
+// SetStatus changes the health of an instance and the reason for it, whoever has registered it; with mine only if it was
+// this session, else the error is not_holder. It is no_node if the instance isn't there.
+func (r *Registry) SetStatus(ctx context.Context, service, id string, s Status, reason string, mine bool) (Instance, error) {
+	if err := cmp.Or(CheckName(service), checkHealth(s, reason)); err != nil {
 		return Instance{}, err
 	}
 	m, err := r.group(service).Update(ctx, id, func(old group.Member) ([]byte, error) {
@@ -75,7 +75,7 @@ func (r *Registry) SetStatus(ctx context.Context, service, id string, s Status, 
 		if err != nil {
 			return nil, err
 		}
-		x.Status = s
+		x.Status, x.Reason = s, reason
 		return x.data(x.sinceIn(old)), nil
 	})
 	if err != nil {

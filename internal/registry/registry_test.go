@@ -27,7 +27,7 @@ var (
 //	session NAME
 //	expire SESSION
 //	register SESSION SERVICE ID ADDRESS PORT [status=S] [tags=A,B] [replace]
-//	status SESSION SERVICE ID STATUS [mine]
+//	status SESSION SERVICE ID STATUS [mine]     the reason is its input
 //	deregister SESSION SERVICE ID [mine]
 //	resolve SERVICE [passing] [tags=A,B]
 //	services
@@ -67,7 +67,8 @@ func (p *play) command(t *testing.T, d *datadriven.TestData) string {
 		}
 		return show(registry.New(p.conns[arg(0)]).Register(ctx, x, d.HasArg("replace")))
 	case "status":
-		return show(registry.New(p.conns[arg(0)]).SetStatus(ctx, arg(1), arg(2), registry.Status(arg(3)), d.HasArg("mine")))
+		r := registry.New(p.conns[arg(0)])
+		return show(r.SetStatus(ctx, arg(1), arg(2), registry.Status(arg(3)), d.Input, d.HasArg("mine")))
 	case "deregister":
 		return fmt.Sprintln(registry.New(p.conns[arg(0)]).Deregister(ctx, arg(1), arg(2), d.HasArg("mine")))
 	case "resolve":
@@ -110,8 +111,12 @@ func show(x registry.Instance, err error) string {
 	if err != nil {
 		return fmt.Sprintln(err)
 	}
-	return fmt.Sprintf("%s %s:%d %s since=%d registered=%d by=%s %v\n", x.ID, x.Address, x.Port, x.Status,
-		x.Since%1e9, x.Registered%1e9, x.Session, x.Tags)
+	why := ""
+	if x.Reason != "" {
+		why = fmt.Sprintf(" reason=%q", x.Reason)
+	}
+	return fmt.Sprintf("%s %s:%d %s since=%d registered=%d by=%s %v%s\n", x.ID, x.Address, x.Port, x.Status,
+		x.Since%1e9, x.Registered%1e9, x.Session, x.Tags, why)
 }
 
 func showList(list []registry.Instance, at op.Zxid, err error) string {
@@ -181,7 +186,7 @@ func instanceLife(ctx context.Context, w *lab.World, c *lab.Conn, n int) {
 		x := registry.Instance{Service: "web", ID: id, Address: "10.0.0.1", Port: 80}
 		switch w.Rand.IntN(4) {
 		case 0:
-			r.SetStatus(ctx, "web", id, registry.Critical, false)
+			r.SetStatus(ctx, "web", id, registry.Critical, "", false)
 		case 1:
 			r.Deregister(ctx, "web", id, w.Chance(2))
 		default:

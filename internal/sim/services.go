@@ -30,7 +30,7 @@ func (s *conn) register() {
 	for range s.w.rng.IntN(4) {
 		s.sleep(s.w.between(0, 500*time.Millisecond))
 		status := pick(s.w, []registry.Status{registry.Passing, registry.Warning, registry.Critical})
-		_, err := r.SetStatus(s.ctx, service, x.ID, status, true)
+		_, err := r.SetStatus(s.ctx, service, x.ID, status, "", true)
 		s.expects(err, op.NoNode, op.NotHolder, op.SessionExpired)
 	}
 	if s.w.chance(50) {
