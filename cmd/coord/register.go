@@ -28,6 +28,7 @@ type registerFlags struct {
 	meta        map[string]string
 	checks      []string
 	interval    time.Duration
+	timeout     time.Duration
 	ttl         time.Duration
 	grace       time.Duration
 	replace     bool
@@ -47,6 +48,9 @@ With --check the instance is critical until its checks find it well, and again w
   http://host:port/path    answers 200 to 299; 429 is a warning. https too
   tcp://host:port          can be connected to
   grpc://host:port/NAME    grpc.health.v1 says SERVING; without NAME, for the whole server
+
+A program that hangs is critical then, and goes on running: to restart it is up to what supervises it. One that must not run for
+longer than an hour is run by timeout(1): -- timeout 1h CMD.
 
 If the session is lost, say because no member could be reached for longer than --ttl, the program goes on running and is
 registered again as soon as that is possible. If this command is killed, the instance is gone when --ttl is over.
@@ -76,6 +80,7 @@ interrupted; 4 instead of 123.`,
 	f.StringToStringVar(&o.meta, "meta", nil, "more about it, as name=value; may be given several times")
 	f.StringArrayVar(&o.checks, "check", nil, "a URL that says whether it is well; may be given several times, the worst counts")
 	f.DurationVar(&o.interval, "check-interval", 10*time.Second, "between two runs of a check, once it has found the instance well")
+	f.DurationVar(&o.timeout, "check-timeout", 5*time.Second, "how long one run of a check may take; it has failed then")
 	f.DurationVar(&o.ttl, "ttl", 15*time.Second, "how long it stays registered when this command can't be heard of any more")
 	f.DurationVar(&o.grace, "grace", child.DefaultGrace, "between SIGTERM and SIGKILL, if the program must be stopped")
 	f.BoolVar(&o.replace, "replace", false, "take the id from another one, say from an earlier run of the same program")
@@ -107,14 +112,17 @@ func (r *registering) prepare(service string) error {
 		if err != nil {
 			return err
 		}
-		c.Interval = r.interval
+		c.Interval, c.Timeout = r.interval, r.timeout
 		r.opts = append(r.opts, discovery.WithChecks(c))
 	}
 	if err := checkTTL("ttl", r.ttl); err != nil {
 		return err
 	}
-	if r.interval < time.Second/100 {
+	switch {
+	case r.interval < time.Second/100:
 		return errors.New("--check-interval is at least 10ms")
+	case r.timeout < time.Second/100:
+		return errors.New("--check-timeout is at least 10ms")
 	}
 	if r.replace {
 		r.opts = append(r.opts, discovery.Replace())

@@ -92,6 +92,27 @@ func TestRegisterEnds(t *testing.T) {
 	}
 }
 
+// A program that hangs doesn't answer its check in time, and is critical for that.
+func TestRegisterHangs(t *testing.T) {
+	url := startMember(t)
+	hangs := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	defer hangs.Close()
+	if r := execute(t.Context(), "", "service", "register", "web", "--port", "80", "--check-timeout", "0s"); r.code != exitUsage ||
+		!strings.Contains(r.err, "--check-timeout is at least 10ms") {
+		t.Errorf("exit %d:\n%s", r.code, r.err)
+	}
+	p := start(t, "service", "register", "web", "--port", "80", "--id", "a", "--check", hangs.URL, "--check-interval", "20ms",
+		"--check-timeout", "50ms", "-e", url)
+	until(t, "it is critical, and says why", func() bool {
+		r := execute(t.Context(), "", "services", "show", "web", "-e", url)
+		return strings.Contains(r.out, "not done within 50ms")
+	})
+	p.interrupt()
+	if code := <-p.code; code != 0 {
+		t.Errorf("interrupted: exit %d:\n%s", code, p.err.String())
+	}
+}
+
 // Who loses the session goes on, and registers again.
 func TestRegisterAgain(t *testing.T) {
 	url := startMember(t)
