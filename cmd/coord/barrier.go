@@ -106,29 +106,6 @@ func seeing(err error, next string, of ...op.Code) error {
 	return err
 }
 
-// aName is the one argument of commands about a thing that has a name.
-func aName(what string, extra int) cobra.PositionalArgs {
-	return func(c *cobra.Command, args []string) error {
-		switch {
-		case len(args) == 0:
-			return usageError(c, fmt.Errorf("the name of a %s is missing", what))
-		case len(args) > 1+extra:
-			return usageError(c, fmt.Errorf("unexpected argument %q", args[1+extra]))
-		}
-		return nil
-	}
-}
-
-// aNameAnd are the arguments of commands about a thing that has a name and takes something more.
-func aNameAnd(what, more string) cobra.PositionalArgs {
-	return func(c *cobra.Command, args []string) error {
-		if len(args) == 1 {
-			return usageError(c, fmt.Errorf("the %s is missing", more))
-		}
-		return aName(what, 1)(c, args)
-	}
-}
-
 func newBarriers(g *globals) *cobra.Command {
 	c := parent(&cobra.Command{
 		Use:   "barriers",
@@ -137,7 +114,7 @@ func newBarriers(g *globals) *cobra.Command {
 has closed it has gone. To begin and end together with others, see coord barrier.`,
 	})
 	c.AddCommand(moveBarrier(g, "close", "Close a barrier", true), moveBarrier(g, "lift", "Lift a barrier: everybody who waits goes on", false),
-		showBarrier(g), waitBarrier(g))
+		showBarrier(g), waitBarrier(g), listNamed(g, "barriers", "List the barriers that are closed", httpapi.BarriersURL))
 	return c
 }
 
@@ -264,11 +241,13 @@ each counts in its own name, which counts once, however often it is repeated.
   coord latch count loaded --id shard-1     # and so on
   coord latch wait loaded`,
 	})
-	c.AddCommand(setLatch(g), countLatch(g), showLatch(g), g.waits("latch wait NAME", "Wait until a latch is set and open", "latch",
-		"coord latch wait loaded --wait 10m",
-		func(ctx context.Context, c *coord.Client, name string) error {
-			return barrier.NewLatch(c, name).Wait(ctx)
-		}),
+	c.AddCommand(setLatch(g), countLatch(g), showLatch(g),
+		listNamed(g, "latch", "List the latches that are set", httpapi.LatchesURL),
+		g.waits("latch wait NAME", "Wait until a latch is set and open", "latch",
+			"coord latch wait loaded --wait 10m",
+			func(ctx context.Context, c *coord.Client, name string) error {
+				return barrier.NewLatch(c, name).Wait(ctx)
+			}),
 		removeNamed(g, "latch", httpapi.LatchesURL, "so that it can be set anew", "coord latch rm loaded"))
 	return c
 }
@@ -346,24 +325,6 @@ func showLatch(g *globals) *cobra.Command {
 			for _, id := range l.Counted {
 				a.out.line("  %s", plain(id))
 			}
-			return nil
-		}),
-	})
-}
-
-// removeNamed makes the command that removes a thing.
-func removeNamed(g *globals, what, resource, so, example string) *cobra.Command {
-	return g.command(&cobra.Command{
-		Use:     "rm NAME",
-		Short:   "Remove a " + what + ", " + so,
-		Example: "  " + example,
-		Args:    aName(what, 0),
-		RunE: g.asks(func(ctx context.Context, a *asking, args []string) error {
-			res, err := a.Remove(ctx, resource, args[0])
-			if err != nil {
-				return failed(err, "remove %s %q", what, args[0])
-			}
-			a.shown(res.Body, args[0]+" is removed")
 			return nil
 		}),
 	})

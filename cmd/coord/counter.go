@@ -19,7 +19,7 @@ func newCounter(g *globals) *cobra.Command {
 		Long: `A counter is a number that many change; one that nobody has changed is 0. Each addition is done once, whatever happens
 to connections and members, or not at all if the command fails with another code than 5.`,
 	})
-	c.AddCommand(getCounter(g), addCounter(g), setCounter(g),
+	c.AddCommand(getCounter(g), addCounter(g), setCounter(g), listNamed(g, "counter", "List the counters", httpapi.CountersURL),
 		removeNamed(g, "counter", httpapi.CountersURL, "which is 0 then", "coord counter rm hits"))
 	return c
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/coord-kv/coord/coord"
 	"github.com/coord-kv/coord/coord/group"
+	"github.com/coord-kv/coord/internal/httpapi"
 )
 
 func newGroup(g *globals) *cobra.Command {
@@ -82,13 +83,21 @@ func (o *joinFlags) run(ctx context.Context, a *asking, args []string) error {
 }
 
 func listGroup(g *globals) *cobra.Command {
-	return g.command(&cobra.Command{
-		Use:     "ls NAME",
-		Short:   "List the members of a group",
-		Long:    "List the members of a group. One that nobody is in has none; that is no error. -o raw prints ids.",
-		Example: "  coord group ls workers",
-		Args:    aName("group", 0),
+	p := httpapi.Page{}
+	c := &cobra.Command{
+		Use:   "ls [NAME]",
+		Short: "List the groups, or the members of one",
+		Long: `List the groups; with NAME the members of that one. One that nobody is in has none, which is no error, and is soon not
+listed any more. -o raw prints names or ids.`,
+		Example: "  coord group ls\n  coord group ls workers",
+		Args:    maybeName("group"),
 		RunE: g.asks(func(ctx context.Context, a *asking, args []string) error {
+			if len(args) == 0 {
+				return a.listNames(ctx, httpapi.GroupsURL, p)
+			}
+			if p != (httpapi.Page{}) {
+				return usageError(a.c, errors.New("--limit and --after are for the list of groups; a group is read as one state"))
+			}
 			l, err := a.Group(ctx, args[0], a.read())
 			if err != nil {
 				return failed(err, "list group %q", args[0])
@@ -109,7 +118,9 @@ func listGroup(g *globals) *cobra.Command {
 			}
 			return nil
 		}),
-	})
+	}
+	addPage(c, &p)
+	return g.command(c)
 }
 
 func watchGroup(g *globals) *cobra.Command {

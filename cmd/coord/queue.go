@@ -190,12 +190,7 @@ func listQueues(g *globals) *cobra.Command {
 		Long: `List the queues with how many items each has and how many of these somebody has taken; with NAME the items of that one, in
 the order in which they are taken. -o raw prints names or ids.`,
 		Example: "  coord queue ls\n  coord queue ls jobs",
-		Args: func(c *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return nil
-			}
-			return aName("queue", 0)(c, args)
-		},
+		Args:    maybeName("queue"),
 		RunE: g.asks(func(ctx context.Context, a *asking, args []string) error {
 			if len(args) == 0 {
 				return a.listQueues(ctx, p)
@@ -203,20 +198,19 @@ the order in which they are taken. -o raw prints names or ids.`,
 			return a.listItems(ctx, args[0], p)
 		}),
 	}
-	c.Flags().IntVar(&p.Limit, "limit", 0, "no more than so many; without it, all")
-	c.Flags().StringVar(&p.After, "after", "", "begin behind this name or id")
+	addPage(c, &p)
 	return g.command(c)
 }
 
 func (a *asking) listQueues(ctx context.Context, p httpapi.Page) error {
 	rows := [][]string{{"QUEUE", "ITEMS", "TAKEN"}}
 	return a.listing("queues", p, rows, func(p httpapi.Page) ([]byte, string, [][]string, error) {
-		l, err := a.Queues(ctx, p, a.read())
+		l, err := a.Names(ctx, httpapi.QueuesURL, p, a.read())
 		if err != nil {
 			return nil, "", nil, failed(err, "list the queues")
 		}
 		var rows [][]string
-		for _, name := range l.Queues {
+		for _, name := range l.Names {
 			row := []string{plain(name), "", ""}
 			if a.output == "table" {
 				q, err := a.Queue(ctx, name, a.read())

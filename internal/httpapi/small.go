@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -61,11 +62,29 @@ type Items struct {
 	Next string `json:"next"`
 }
 
-// Queues are the names of queues.
-type Queues struct {
-	Answer `json:"-"`
-	Queues []string `json:"queues"`
-	Next   string   `json:"next"`
+// Names are those of the things of a recipe.
+type Names struct {
+	Answer
+	Names []string
+	Next  string // to go on behind it; empty if there are no more
+}
+
+// UnmarshalJSON reads names, which an answer has under what they are names of.
+func (n *Names) UnmarshalJSON(b []byte) error {
+	form := map[string]json.RawMessage{}
+	if err := json.Unmarshal(b, &form); err != nil {
+		return err
+	}
+	for key, v := range form {
+		to := any(&n.Names)
+		if key == "next" {
+			to = &n.Next
+		}
+		if err := json.Unmarshal(v, to); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Queue is how much is in a queue.
@@ -150,9 +169,9 @@ func (c *Client) Push(ctx context.Context, name string, data []byte, priority in
 	return decode[Pushed](c.Do(ctx, &Request{Method: "POST", Path: named(QueuesURL, name) + "/items", Query: q, Body: data, Key: key}))
 }
 
-// Queues lists a page of the queues.
-func (c *Client) Queues(ctx context.Context, p Page, o Read) (*Queues, error) {
-	return decode[Queues](c.Do(ctx, read(QueuesURL, p.query(url.Values{}), o)))
+// Names lists a page of the things of a recipe, all of which are below resource.
+func (c *Client) Names(ctx context.Context, resource string, p Page, o Read) (*Names, error) {
+	return decode[Names](c.Do(ctx, read(resource, p.query(url.Values{}), o)))
 }
 
 // Queue says how much is in a queue.
