@@ -38,8 +38,17 @@ func readTxn(body []byte) (*op.Txn, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &op.Txn{If: o.checks("checks"), Then: o.ops("ops"), Else: o.ops("else")}
+	t := o.txn()
 	return t, o.finish()
+}
+
+// txn reads a transaction. One that would do nothing is refused: whatever was meant to be in it has been lost on the way.
+func (o *object) txn() *op.Txn {
+	t := &op.Txn{If: o.checks("checks"), Then: o.ops("ops"), Else: o.ops("else")}
+	if len(t.If)+len(t.Then)+len(t.Else) == 0 && len(o.faults.fields) == 0 {
+		o.fault("ops", "has no operation, and there are neither checks nor else: the transaction would do nothing")
+	}
+	return t
 }
 
 // located returns the error of res and, for a transaction, which operation of it failed. n checks stood before its own.

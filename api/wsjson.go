@@ -103,7 +103,7 @@ func (c *jsonCodec) frame(id uint64, verb string, o *object) any {
 func readOp(verb string, o *object) op.Op {
 	switch verb {
 	case "txn":
-		return &op.Txn{If: o.checks("checks"), Then: o.ops("ops"), Else: o.ops("else")}
+		return o.txn()
 	case "set_timeout":
 		ttl := o.duration("ttl")
 		if ttl == 0 {

@@ -89,6 +89,26 @@ func History(ctx context.Context, c Source, app string) ([]Version, error) {
 	return all, nil
 }
 
+// KeyVersion is a version that has changed a key, and the value that the key has had from then on; nil is none.
+type KeyVersion struct {
+	Version
+	Value *string
+}
+
+// KeyHistory lists the versions that are kept and have changed a key, the newest first. The oldest one that is kept counts if
+// the key has a value in it. It reads every version that is kept: it is for people, not for each request.
+func KeyHistory(ctx context.Context, c Source, app, key string) ([]KeyVersion, error) {
+	list, err := settings.New(c.Conn()).KeyHistory(ctx, app, key, op.ReadOptions{Level: op.Linearizable})
+	if err != nil {
+		return nil, err
+	}
+	all := make([]KeyVersion, len(list))
+	for i, v := range list {
+		all[i] = KeyVersion{version(v.Version), v.Value}
+	}
+	return all, nil
+}
+
 // Diff returns what differs between two configurations, by key.
 func Diff(from, to Config) []Difference {
 	var all []Difference

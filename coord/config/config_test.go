@@ -53,6 +53,17 @@ func TestChanges(t *testing.T) {
 		if err != nil || fmt.Sprint(list) != fmt.Sprint([]config.Version{fourth, third, second, first}) {
 			t.Error(list, err)
 		}
+		ofA, err := config.KeyHistory(ctx, c, "shop", "a")
+		if err != nil || len(ofA) != 3 || ofA[0].Version != fourth || ofA[1].Version != third || ofA[2].Version != first ||
+			*ofA[0].Value != "1" || ofA[1].Value != nil || *ofA[2].Value != "1" {
+			t.Errorf("the second version has not changed it: %+v, %v", ofA, err)
+		}
+		if none, err := config.KeyHistory(ctx, c, "shop", "zzz"); err != nil || len(none) != 0 {
+			t.Error(none, err)
+		}
+		if _, err := config.KeyHistory(ctx, c, "shop", "a/b"); !errors.Is(err, coord.ErrBadPath) {
+			t.Error(err)
+		}
 		if _, err := config.At(ctx, c, "shop", 99); !errors.Is(err, coord.ErrNoNode) {
 			t.Error(err)
 		}

@@ -137,16 +137,12 @@ func ExampleUpdate() {
 			log.Fatal(err)
 		}
 	}
-	versions, err := config.History(ctx, client, "counter")
+	versions, err := config.KeyHistory(ctx, client, "counter", "visits")
 	if err != nil {
 		log.Fatal(err)
 	}
 	for _, v := range versions {
-		c, err := config.At(ctx, client, "counter", v.Number)
-		if err != nil {
-			log.Fatal(err)
-		}
-		fmt.Println(v.Number, v.Author, c.Values["visits"])
+		fmt.Println(v.Number, v.Author, *v.Value)
 	}
 	// Output:
 	// 2 door II
