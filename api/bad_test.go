@@ -207,6 +207,8 @@ func TestInstead(t *testing.T) {
 		"PUT /v1/config/shop/limit":        `PUT /v1/config/shop?merge with {"values":{"limit"`,
 		"PUT /v1/nodes/q?sequence=job-":    "sequence: belongs to POST, not to PUT",
 		"GET /v1/nodes/q?parents":          "parents: belongs to PUT and POST",
+		"GET /v1/queues/q?priority=3":      "priority: belongs to POST /v1/queues/{id}/items, not to this request",
+		"GET /v1/barriers/b/round?min=3":   "min: there is no such parameter here, but consistency, max",
 		"POST /v1/locks/n?timeout=30s":     "did you mean wait?",
 		"POST /v1/locks/n?zzz=30s":         "there is no such parameter here, but at_least, delay, hold, ",
 		"DELETE /v1/nodes/q?recurse":       "did you mean recursive?",

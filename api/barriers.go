@@ -243,7 +243,7 @@ func (c *call) awaitLatch() error {
 }
 
 func (c *call) notSet(err error) error {
-	return explain(err, op.NoNode, "the latch %s is not set; PUT %s/%s?count=N sets it", c.arg, latchesURL, c.arg)
+	return explain(err, op.NoNode, "the latch %s is not set", c.arg)
 }
 
 func (c *call) setLatch() error {

@@ -99,9 +99,16 @@ func noParameter(rt *route, name string) string {
 	if methods := methodsWith(all, rt.pattern, name); len(methods) > 0 {
 		return fmt.Sprintf("belongs to %s, not to %s", strings.Join(methods, " and "), rt.method)
 	}
-	meant := near.Nearest(strings.ToLower(name), here)
-	if name == "timeout" && slices.Contains(here, "wait") {
+	other, known := otherWith(all, rt.pattern, name)
+	if other != "" {
+		return fmt.Sprintf("belongs to %s, not to this request", other)
+	}
+	meant := ""
+	switch {
+	case name == "timeout" && slices.Contains(here, "wait"):
 		meant = "wait"
+	case !known: // a name that there is has not been misspelt
+		meant = near.Nearest(strings.ToLower(name), here)
 	}
 	switch {
 	case meant != "":
@@ -121,6 +128,22 @@ func methodsWith(all map[string][]string, pattern, name string) []string {
 		}
 	}
 	return methods
+}
+
+// otherWith returns an operation on the same resource that has the parameter, and whether any operation has it.
+func otherWith(all map[string][]string, pattern, name string) (other string, known bool) {
+	resource, _ := splitResource(pattern)
+	for _, id := range slices.Sorted(maps.Keys(all)) {
+		if !slices.Contains(all[id], name) {
+			continue
+		}
+		known = true
+		_, path, _ := strings.Cut(id, " ")
+		if r, _ := splitResource(path); r == resource {
+			return id, true
+		}
+	}
+	return "", known
 }
 
 // parameters returns the names of the parameters in the query of each operation, such as "GET /v1/nodes/{path...}", as the

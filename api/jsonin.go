@@ -42,7 +42,8 @@ type object struct {
 // faults collects what is wrong with the fields of one request.
 type faults struct {
 	fields  []fieldError
-	invalid bool // something else than an unknown name is wrong
+	invalid bool        // something else than an unknown name is wrong
+	whole   *fieldError // is wrong with all of it, which is told if nothing else is
 }
 
 func (f *faults) add(name, format string, args ...any) {
@@ -61,6 +62,9 @@ func (f *faults) full() bool { return len(f.fields) >= maxFaults }
 
 // err returns nil if nothing is wrong.
 func (f *faults) err() error {
+	if len(f.fields) == 0 && f.whole != nil {
+		f.add(f.whole.Name, "%s", f.whole.Reason)
+	}
 	if len(f.fields) == 0 {
 		return nil
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/coord-kv/coord/internal/recipe"
+	"github.com/coord-kv/coord/internal/settings"
 	"github.com/coord-kv/coord/op"
 )
 
@@ -172,10 +173,10 @@ type problem struct {
 	Hint        string       `json:"hint"`
 }
 
-// current is the node as it is, where a condition on it failed.
+// current is the node, or the configuration, as it is, where a condition on it failed.
 type current struct {
 	ETag    string  `json:"etag"`
-	Version int32   `json:"version"`
+	Version int64   `json:"version"`
 	Zxid    op.Zxid `json:"zxid"`
 }
 
@@ -225,7 +226,10 @@ func newProblem(err error, keyed bool) *problem {
 		p.Path = "" // it is what is wrong
 	}
 	if e.Stat != nil {
-		p.Current = &current{e.Stat.ETag(), e.Stat.Version, e.Stat.Mzxid}
+		p.Current = &current{e.Stat.ETag(), int64(e.Stat.Version), e.Stat.Mzxid}
+	}
+	if conflict, ok := errors.AsType[*settings.Conflict](err); ok && p.Current != nil {
+		p.Current.Version = conflict.Number
 	}
 	return p
 }

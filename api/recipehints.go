@@ -65,7 +65,9 @@ var recipeHints = map[string]map[op.Code]string{
 		op.SessionExpired: "Its instances are gone. Register again with PUT, without Coord-Session or in one that lives.",
 	},
 	configURL: {
-		op.NoNode: "See GET /v1/config/{id}/history for the versions that are kept.",
+		op.NoNode:     "See GET /v1/config/{id}/history for the versions that are kept.",
+		op.NodeExists: "Leave out If-None-Match to replace the configuration, or send its ETag as If-Match to change what you have read.",
+		op.BadVersion: "Read GET /v1/config/{id} again, decide again, and send the new ETag as If-Match; current has it.",
 	},
 	"/v1/leases": {
 		op.NoSession:      "List them with GET /v1/leases, or grant one with POST /v1/leases.",

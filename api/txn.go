@@ -45,8 +45,8 @@ func readTxn(body []byte) (*op.Txn, error) {
 // txn reads a transaction. One that would do nothing is refused: whatever was meant to be in it has been lost on the way.
 func (o *object) txn() *op.Txn {
 	t := &op.Txn{If: o.checks("checks"), Then: o.ops("ops"), Else: o.ops("else")}
-	if len(t.If)+len(t.Then)+len(t.Else) == 0 && len(o.faults.fields) == 0 {
-		o.fault("ops", "has no operation, and there are neither checks nor else: the transaction would do nothing")
+	if len(t.If)+len(t.Then)+len(t.Else) == 0 {
+		o.faults.whole = &fieldError{"ops", "has no operation, and there are neither checks nor else: the transaction would do nothing"}
 	}
 	return t
 }

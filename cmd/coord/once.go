@@ -32,6 +32,8 @@ For cron, make it a little shorter than the time between two runs: 23h for a job
 Who ran it last and how that ended is in the node /once/NAME/last. A program that fails has been run all the same; with
 --retry it hasn't, and is run by the next one who asks. If the machine that runs it dies, the next one who asks runs it
 again, once --ttl is over; with --at-most-once nobody does before the period is over.
+
+A script that only has curl does the same with /v1/once; docs/recipes.md has one.
 ` + fmt.Sprintf(wrapperEnv, "the run") + `
   COORD_ONCE            the name
 ` + `

@@ -41,10 +41,10 @@ type Error struct {
 	Key      string `json:"-"` // of a write whose outcome is unknown: sent again with it, it is still done at most once
 }
 
-// Current is the node as it is, where a condition on it failed.
+// Current is the node or configuration as it is, where a condition on it failed.
 type Current struct {
 	ETag    string  `json:"etag"`
-	Version int32   `json:"version"`
+	Version int64   `json:"version"`
 	Zxid    op.Zxid `json:"zxid"`
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -33,7 +34,7 @@ type Committed struct {
 }
 
 // Commit makes a change, all of it or nothing, as a new version, and returns that. What changes nothing makes no version;
-// then it is the one that there is. The error is bad_version, node_exists or no_node if Change.If doesn't hold, or what is
+// then it is the one that there is. The error is a *Conflict if Change.If doesn't hold, or what is
 // wrong with the change: bad_request, bad_path, too_large, denied, quota_exceeded.
 func (s *Settings) Commit(ctx context.Context, app string, x Change) (Committed, error) {
 	if err := CheckApp(app); err != nil {
@@ -99,7 +100,10 @@ func (s *Settings) plan(ctx context.Context, dir string, x Change) ([]op.Op, err
 		return nil, err
 	}
 	p := &plan{dir: dir, now: c, values: maps.Clone(c.Values)}
-	if no := cmp.Or(c.meets(dir, x.If), p.change(x), p.fits()); no != nil {
+	if err := c.meets(dir, x.If); err != nil {
+		return nil, attempt.Refuse(err)
+	}
+	if no := cmp.Or(p.change(x), p.fits()); no != nil {
 		return nil, attempt.Refuse(no)
 	}
 	version := &op.Get{Path: dir}
@@ -117,7 +121,7 @@ func (s *Settings) plan(ctx context.Context, dir string, x Change) ([]op.Op, err
 
 // meets checks the caller's condition. That it still holds when the transaction is decided follows from the condition of
 // the transaction itself.
-func (c *current) meets(dir string, cond *op.Cond) *op.Error {
+func (c *current) meets(dir string, cond *op.Cond) error {
 	if cond == nil {
 		return nil
 	}
@@ -135,8 +139,23 @@ func (c *current) meets(dir string, cond *op.Cond) *op.Error {
 	default:
 		return nil
 	}
-	return e
+	if e.Stat != nil {
+		e.Detail = fmt.Sprintf("%s is at version %d", op.Base(dir), c.Number)
+	}
+	return &Conflict{e, c.Number}
 }
+
+// Conflict is the error of a change whose condition doesn't hold: bad_version, node_exists or no_node.
+type Conflict struct {
+	Err    *op.Error
+	Number int64 // of the newest version; 0 if there is none
+}
+
+// Error is that of Err.
+func (e *Conflict) Error() string { return e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *Conflict) Unwrap() error { return e.Err }
 
 // aclOf returns the access control list for new nodes of the application: that of its node, nil for the open one.
 func (s *Settings) aclOf(ctx context.Context, c *current, dir string) ([]op.ACL, error) {
