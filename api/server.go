@@ -22,6 +22,7 @@ type Server struct {
 	metrics *Metrics
 	log     *slog.Logger
 	now     func() time.Time
+	born    time.Time
 	name    string
 	version string
 
@@ -76,6 +77,7 @@ func New(c Config) (*Server, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
+	s.born = s.now().Add(-1)
 	if s.metrics == nil {
 		s.metrics = NewMetrics()
 	}
@@ -87,6 +89,10 @@ func New(c Config) (*Server, error) {
 	s.router = newRouter(s.routes())
 	return s, nil
 }
+
+// uptime is how long the server has been there, by which WebSocket connections count time: a third of the bytes of a
+// time.Time, of which a connection that is idle needs seven. It is never 0.
+func (s *Server) uptime() time.Duration { return s.now().Sub(s.born) }
 
 // Handler returns the door as a handler, for tests and for servers of one's own. Whoever serves it is responsible for the
 // timeouts and limits of connections that Serve sets.

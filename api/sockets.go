@@ -2,7 +2,9 @@ package api
 
 import (
 	"context"
+	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -53,12 +55,14 @@ func (s *sockets) leave(c *wsConn) {
 	}
 }
 
-// all appends the connections that are open.
-func (s *sockets) all(list []*wsConn) []*wsConn {
+// due appends the connections that are open and have to be looked at by then.
+func (s *sockets) due(by time.Duration, list []*wsConn) []*wsConn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.open {
-		list = append(list, c)
+		if time.Duration(c.sweep.next.Load()) <= by {
+			list = append(list, c)
+		}
 	}
 	return list
 }
@@ -84,14 +88,17 @@ func (s *sockets) wait(ctx context.Context) {
 		return
 	case <-ctx.Done():
 	}
-	for _, c := range s.all(nil) {
+	for _, c := range s.due(forever, nil) {
 		c.ws.Close()
 	}
 	<-s.empty
 }
 
-// The sweep: one goroutine looks at all connections once a tick for what is late or due. So a connection that is idle has no
-// timer, and a message moves no deadline.
+// The sweep: one goroutine looks once a tick for what is late or due at the connections. So a connection that is idle has no
+// timer, and a message moves no deadline. Each says when it has to be looked at again, and one that is idle isn't until then.
+
+// forever is later than everything.
+const forever = math.MaxInt64
 
 // wsTick is how often that is.
 func (s *Server) wsTick() time.Duration {
@@ -102,6 +109,7 @@ func (s *Server) sweep(stop <-chan struct{}) {
 	tick := time.NewTicker(s.wsTick())
 	defer tick.Stop()
 	draining, ending := s.draining, s.sockets.ending
+	var list []*wsConn
 	for {
 		select {
 		case <-tick.C:
@@ -112,23 +120,32 @@ func (s *Server) sweep(stop <-chan struct{}) {
 		case <-stop:
 			return
 		}
-		now := s.now()
-		for _, c := range s.sockets.all(nil) {
+		now := s.uptime()
+		by := now
+		if draining == nil || ending == nil {
+			by = forever
+		}
+		list = s.sockets.due(by, list[:0])
+		for _, c := range list {
 			c.swept(now, draining == nil, ending == nil)
 		}
+		clear(list)
 	}
 }
 
 // wsSweep is what belongs to the sweep.
 type wsSweep struct {
+	// next is the uptime of the server at which to look again, changed with wsConn.mu held. Whatever may be late or due
+	// before that sets it back to 0 when it begins: a request, a ping, a sign of life, another timeout of the session.
+	next       atomic.Int64
 	goneAway   bool
-	endBy      time.Time // when requests under way are not waited for any longer; zero: the server goes on
-	pinged     time.Time
-	bookmarked time.Time
+	endBy      time.Duration // when requests under way are not waited for any longer; 0: the server goes on
+	pinged     time.Duration
+	bookmarked time.Duration
 }
 
 // swept does what is due. It must not block: all connections wait for it.
-func (c *wsConn) swept(now time.Time, draining, ending bool) {
+func (c *wsConn) swept(now time.Duration, draining, ending bool) {
 	defer func() {
 		if p := recover(); p != nil {
 			c.panicked(p)
@@ -140,7 +157,7 @@ func (c *wsConn) swept(now time.Time, draining, ending bool) {
 }
 
 // sayDue has the writer say what is due on the server's own account.
-func (c *wsConn) sayDue(now time.Time, draining, ending bool) {
+func (c *wsConn) sayDue(now time.Duration, draining, ending bool) {
 	x := &c.sweep
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -149,21 +166,38 @@ func (c *wsConn) sayDue(now time.Time, draining, ending bool) {
 		c.direct = append(c.direct, &frame.Goaway{Reason: "draining", Endpoints: c.s.endpoints})
 		c.signal()
 	}
-	if ending && x.endBy.IsZero() {
-		x.endBy = now.Add(c.s.limits.DrainTimeout / 2)
+	if ending && x.endBy == 0 {
+		x.endBy = now + c.s.limits.DrainTimeout/2
 	}
-	if ending && (c.count == 0 || now.After(x.endBy)) {
+	if ending && (c.count == 0 || now > x.endBy) {
 		c.endLocked(wsEnd{code: websocket.CloseGoingAway, text: "draining"})
 	}
-	if silence := c.session.silence(); now.Sub(c.heardAt) >= silence {
+	if silence := c.session.silence(); now-c.heardAt >= silence {
 		c.limitLocked((wsSilences - 1) * silence)
-		if now.Sub(x.pinged) >= silence {
+		if now-x.pinged >= silence {
 			x.pinged, c.pingDue = now, true
 			c.signal()
 		}
 	}
-	if now.Sub(x.bookmarked) >= c.s.limits.Bookmark && len(c.watches) > 0 {
+	if now-x.bookmarked >= c.s.limits.Bookmark && len(c.watches) > 0 {
 		x.bookmarked, c.bookmarksDue = now, true
 		c.signal()
 	}
+	x.next.Store(int64(c.nextLocked()))
+}
+
+// nextLocked returns when the connection has to be looked at again if nothing happens until then; 0 for the next tick.
+func (c *wsConn) nextLocked() time.Duration {
+	s := &c.session
+	if len(c.pending) > 0 || len(s.pings) > 0 || s.waiting != 0 {
+		return 0
+	}
+	next := max(c.heardAt, c.sweep.pinged) + s.silence()
+	if s.id != 0 && c.heardAt > s.began {
+		next = min(next, s.began+s.ttl/3)
+	}
+	if len(c.watches) > 0 {
+		next = min(next, c.sweep.bookmarked+c.s.limits.Bookmark)
+	}
+	return next
 }

@@ -233,6 +233,35 @@ func TestWebSocketKeepsAlive(t *testing.T) {
 	})
 }
 
+// A connection that is idle is left alone by the sweep until its client has been silent for long; one with something under way
+// is looked at in every tick.
+func TestWebSocketIdle(t *testing.T) {
+	inBubble(t, Limits{}, func(b *bubble) {
+		b.wsDial(frame.Subprotocol).plain()
+		c := b.wsDial(frame.Subprotocol)
+		c.open()
+		due := func(want int) {
+			t.Helper()
+			time.Sleep(b.s.wsTick() * 3 / 2) // between two ticks
+			synctest.Wait()
+			if got := len(b.s.sockets.due(b.s.uptime(), nil)); got != want {
+				t.Errorf("%d connections have to be looked at, want %d", got, want)
+			}
+			time.Sleep(b.s.wsTick() / 2)
+		}
+		due(0)
+		b.m.tell(func() { b.m.silent = true })
+		c.send(&frame.Write{ID: 2, Op: set("/a", "1")})
+		due(1)
+		due(1)
+		if res := next[*frame.Reply](c).Result; res.Err == nil || res.Err.Code != op.OutcomeUnknown {
+			t.Errorf("got %+v", res)
+		}
+		due(0)
+		c.ws.Close()
+	})
+}
+
 // A client that answers nothing is given up.
 func TestWebSocketSilence(t *testing.T) {
 	inBubble(t, Limits{}, func(b *bubble) {

@@ -48,9 +48,9 @@ type wsConn struct {
 	contests     wsContestants
 	pong         *string // what a ping of the protocol itself is to be answered with
 	pingDue      bool
-	bookmarksDue bool // for watches that were quiet
-	heardAt      time.Time
-	limited      bool // reading has a deadline
+	bookmarksDue bool          // for watches that were quiet
+	heardAt      time.Duration // of the server's uptime, like all times here
+	limited      bool          // reading has a deadline
 	session      wsSession
 	ending       *wsEnd // set once
 }
@@ -86,7 +86,7 @@ type wsEnd struct {
 type wsRequest struct {
 	frame   any   // frame.Frame or *contest
 	op      op.Op // of a write or read
-	start   time.Time
+	start   time.Duration
 	msg     *wsMessage
 	bytes   int64       // of the connection's share
 	repeat  bool        // an earlier copy may have been done, or may be yet
@@ -116,7 +116,7 @@ func (m *wsMessage) release() {
 
 func newWSConn(s *Server, ws *websocket.Conn, id string, auth []op.Identity, requestBytes int64) *wsConn {
 	c := &wsConn{
-		s: s, ws: ws, id: id, heardAt: s.now(), read: wsReader{auth: auth, stop: func() {}},
+		s: s, ws: ws, id: id, heardAt: s.uptime(), read: wsReader{auth: auth, stop: func() {}},
 	}
 	c.room.L = &c.mu
 	c.codec, c.limit = wsCodec(&jsonCodec{}), 2*requestBytes // escapes and base64
@@ -352,15 +352,18 @@ func protocolError(err error) *op.Error {
 
 // hear notes a sign of life. Until hello has come it buys no time.
 func (c *wsConn) hear() {
-	now := c.s.now()
+	now := c.s.uptime()
 	c.mu.Lock()
 	c.heardAt = now
 	if c.limited && c.ending == nil && c.read.greeted {
 		c.limited = false
 		c.ws.SetReadDeadline(time.Time{})
 	}
+	due := c.beatLocked(now)
 	c.mu.Unlock()
-	c.beat()
+	if due {
+		c.s.backend.KeepAliveLater(c.session.id, c.beaten)
+	}
 }
 
 // limitLocked has reading fail in that time, unless a sign of life comes first. A client that gives one in time never gets

@@ -270,7 +270,7 @@ func (c *wsConn) answerContest(k *contest, form any, held holdable, err error) b
 		k.held = held
 	}
 	if k.waited {
-		k.req.start = c.s.now() // the wait is not the server's time
+		k.req.start = c.s.uptime() // the wait is not the server's time
 	}
 	k.req.form, k.req.err = form, err
 	c.finishLocked(k.req)

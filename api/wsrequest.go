@@ -77,7 +77,7 @@ func requestID(f any) uint64 {
 // begin admits a request: it waits until there is room, so that a client that sends faster than it is answered is slowed
 // down by its own socket. Nil means that the connection ends.
 func (c *wsConn) begin(m *wsMessage, f any) *wsRequest {
-	r := &wsRequest{frame: f, start: c.s.now(), msg: m, bytes: weight(f, m.bytes)}
+	r := &wsRequest{frame: f, start: c.s.uptime(), msg: m, bytes: weight(f, m.bytes)}
 	id := requestID(f)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -99,6 +99,7 @@ func (c *wsConn) begin(m *wsMessage, f any) *wsRequest {
 		c.pending = make(map[uint64]*wsRequest)
 	}
 	c.pending[id] = r
+	c.sweep.next.Store(0)
 	c.count++
 	c.held += r.bytes
 	m.refs.Add(1)
@@ -122,7 +123,7 @@ func weight(f any, bytes int64) int64 {
 
 // refuse answers a request that is not one.
 func (c *wsConn) refuse(id uint64, name string, err error) {
-	r := &wsRequest{frame: &frame.Unwatch{ID: id}, start: c.s.now(), err: &wsRefused{id, name, err}}
+	r := &wsRequest{frame: &frame.Unwatch{ID: id}, start: c.s.uptime(), err: &wsRefused{id, name, err}}
 	c.mu.Lock()
 	for c.ending == nil && c.count >= c.s.limits.ConnRequests {
 		c.room.Wait()
@@ -168,11 +169,11 @@ func (c *wsConn) abandonable(r *wsRequest, abandon func() bool) {
 }
 
 // giveUp answers the requests that have waited for too long: as refused if they surely won't be done, else as unknown.
-func (c *wsConn) giveUp(now time.Time) {
+func (c *wsConn) giveUp(now time.Duration) {
 	c.mu.Lock()
 	var late []*wsRequest
 	for id, r := range c.pending {
-		if now.Sub(r.start) > c.s.limits.RequestTimeout && r.abandon != nil {
+		if now-r.start > c.s.limits.RequestTimeout && r.abandon != nil {
 			late = append(late, r)
 			delete(c.pending, id)
 		}
@@ -326,7 +327,7 @@ func (c *wsConn) answer(r *wsRequest) error {
 	if err != nil {
 		code = unwrap(err).what.Code
 	}
-	c.s.metrics.RequestDone(WebSocket, verb, code, c.s.now().Sub(r.start))
+	c.s.metrics.RequestDone(WebSocket, verb, code, c.s.uptime()-r.start)
 	c.mu.Lock()
 	c.count--
 	c.held -= r.bytes

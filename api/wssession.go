@@ -27,16 +27,16 @@ type wsSession struct {
 	leaving bool      // the client has said bye
 	ended   *op.Error // set when the session has ended otherwise
 
-	beating bool      // a sign of life waits for its confirmation
-	began   time.Time // when the last one was given
-	waiting time.Time // when the first one was given that is not confirmed; zero if all are
-	pings   []wsPing  // heard, and waiting for the next sign of life
-	asking  []wsPing  // waiting for this one
+	beating bool          // a sign of life waits for its confirmation
+	began   time.Duration // when the last one was given
+	waiting time.Duration // when the first one was given that is not confirmed; 0 if all are
+	pings   []wsPing      // heard, and waiting for the next sign of life
+	asking  []wsPing      // waiting for this one
 }
 
 type wsPing struct {
 	id    uint64
-	start time.Time
+	start time.Duration
 }
 
 // silence is how long a client may be quiet until it is asked whether it is there.
@@ -50,13 +50,13 @@ func (s *wsSession) silence() time.Duration {
 // hello opens or resumes a session, as far as one is asked for, and welcomes the client. Requests that follow wait in the
 // socket: until it is known who asks, none can be decided.
 func (c *wsConn) hello(f *frame.Hello) bool {
-	start := c.s.now()
+	start := c.s.uptime()
 	w, err := c.greet(f)
 	code := op.OK
 	if err != nil {
 		code = unwrap(err).what.Code
 	}
-	c.s.metrics.RequestDone(WebSocket, "hello", code, c.s.now().Sub(start))
+	c.s.metrics.RequestDone(WebSocket, "hello", code, c.s.uptime()-start)
 	if err != nil {
 		c.failHello(f.ID, err)
 		return false
@@ -119,7 +119,7 @@ func (c *wsConn) greet(f *frame.Hello) (*frame.Welcome, error) {
 	w.Session, w.Epoch, w.NextSeq, w.Zxid = info.ID, info.Epoch, info.NextSeq, res.Zxid
 	w.TTL = time.Duration(info.Timeout) * time.Millisecond
 	c.mu.Lock()
-	c.session = wsSession{id: info.ID, epoch: info.Epoch, ttl: w.TTL, began: c.s.now()}
+	c.session = wsSession{id: info.ID, epoch: info.Epoch, ttl: w.TTL, began: c.s.uptime()}
 	c.mu.Unlock()
 	c.read.seq = info.NextSeq - 1
 	c.read.resumed = f.Resume != nil
@@ -204,6 +204,7 @@ func (c *wsConn) sessionChanged(s fsm.SessionChange) {
 		c.stopWaiting() // what waits here would be in the way there
 	default:
 		c.session.ttl = s.Timeout
+		c.sweep.next.Store(0)
 	}
 	c.mu.Unlock()
 }
@@ -212,9 +213,9 @@ func sessionEnd(code int, id op.SessionID, err *op.Error) wsEnd {
 	return wsEnd{code: code, text: err.Code.String(), frame: &frame.SessionEnded{Session: id, Err: err}}
 }
 
-// ping asks for the next confirmation.
+// ping asks for the next confirmation. The sign of life that it is follows when its message has been taken.
 func (c *wsConn) ping(id uint64) bool {
-	p := wsPing{id, c.s.now()}
+	p := wsPing{id, c.s.uptime()}
 	c.mu.Lock()
 	for c.ending == nil && c.count >= c.s.limits.ConnRequests {
 		c.room.Wait()
@@ -230,29 +231,35 @@ func (c *wsConn) ping(id uint64) bool {
 	default:
 		c.count++
 		c.session.pings = append(c.session.pings, p)
+		c.sweep.next.Store(0)
 	}
 	c.mu.Unlock()
-	c.beat()
 	return !ended
 }
 
 // beat gives a sign of life, if the last one is confirmed, and a ping waits or it is time.
 func (c *wsConn) beat() {
-	now := c.s.now()
 	c.mu.Lock()
-	s := &c.session
-	due := s.id != 0 && !s.beating && c.ending == nil && (len(s.pings) > 0 || now.Sub(s.began) >= s.ttl/3)
-	if due {
-		s.beating, s.began = true, now
-		if s.waiting.IsZero() {
-			s.waiting = now
-		}
-		s.asking, s.pings = s.pings, nil
-	}
+	due := c.beatLocked(c.s.uptime())
 	c.mu.Unlock()
 	if due {
 		c.s.backend.KeepAliveLater(c.session.id, c.beaten)
 	}
+}
+
+// beatLocked reports whether a sign of life is due, which its caller then hands to the member.
+func (c *wsConn) beatLocked(now time.Duration) bool {
+	c.sweep.next.Store(0)
+	s := &c.session
+	if s.id == 0 || s.beating || c.ending != nil || len(s.pings) == 0 && now-s.began < s.ttl/3 {
+		return false
+	}
+	s.beating, s.began = true, now
+	if s.waiting == 0 {
+		s.waiting = now
+	}
+	s.asking, s.pings = s.pings, nil
+	return true
 }
 
 // beaten is told by the member's loop that a sign of life is confirmed, or why it is not.
@@ -262,7 +269,7 @@ func (c *wsConn) beaten(err error) {
 	asked := s.asking
 	s.beating, s.asking = false, nil
 	if err == nil {
-		s.waiting = time.Time{}
+		s.waiting = 0
 	}
 	if err != nil && !errors.Is(err, &op.Error{Code: op.SessionExpired}) {
 		s.pings = append(asked, s.pings...) // the sweep tries again
@@ -307,11 +314,11 @@ func pongRequest(p wsPing, ttl time.Duration, err error) *wsRequest {
 
 // beatAgain is done once a tick of the sweep: it gives the sign of life that is due, and ends a connection whose session can't be
 // proven alive for half its timeout, so that the client has time to find a member that can.
-func (c *wsConn) beatAgain(now time.Time) {
+func (c *wsConn) beatAgain(now time.Duration) {
 	c.mu.Lock()
 	s := &c.session
-	lost := !s.waiting.IsZero() && now.Sub(s.waiting) > s.ttl/2
-	fresh := c.heardAt.After(s.began) || len(s.pings) > 0
+	lost := s.waiting != 0 && now-s.waiting > s.ttl/2
+	fresh := c.heardAt > s.began || len(s.pings) > 0
 	c.mu.Unlock()
 	switch {
 	case lost:
