@@ -40,6 +40,11 @@ type Metrics struct {
 	applied    appliedTimes
 	deliveries prometheus.Observer
 
+	// Of what is counted for each request.
+	requestSeries  *series[requestKey, timed]
+	readSeries     *series[readKey, timed]
+	proposalSeries *series[op.Outcome, timed]
+
 	fenced       prometheus.Counter
 	authFailures *prometheus.CounterVec
 	dnsQueries   *prometheus.CounterVec
@@ -69,6 +74,7 @@ func NewMetrics() *Metrics {
 	m.makeWatch()
 	m.makeContests()
 	m.makeMember()
+	m.makeSeries()
 	return m
 }
 
@@ -166,8 +172,7 @@ func (m *Metrics) histogram(name, help string, buckets []float64) prometheus.Obs
 // RequestDone counts a request of a door. The verb must be of a closed set, and d excludes time that the caller asked to
 // wait.
 func (m *Metrics) RequestDone(t Transport, verb string, code op.Code, d time.Duration) {
-	m.requests.WithLabelValues(string(t), verb, code.String()).Inc()
-	m.durations.WithLabelValues(string(t), verb).Observe(d.Seconds())
+	m.requestSeries.of(requestKey{t, verb, code}).done(d)
 	switch code {
 	case op.StaleToken:
 		if verb != op.VerbHolder.String() && verb != op.VerbTerm.String() { // by themselves, these ask who it is now
@@ -182,13 +187,10 @@ func (m *Metrics) RequestDone(t Transport, verb string, code op.Code, d time.Dur
 
 // ReadDone counts a read that was served from a view.
 func (m *Metrics) ReadDone(info op.ReadInfo, byLeader bool) {
-	servedBy := "local"
-	if byLeader {
-		servedBy = "leader"
-	}
-	m.reads.WithLabelValues(info.Level.String(), servedBy).Inc()
+	reads := m.readSeries.of(readKey{info.Level, byLeader})
+	reads.count.Inc()
 	if info.Staleness >= 0 {
-		m.staleness.WithLabelValues(info.Level.String()).Observe(info.Staleness.Seconds())
+		reads.took.Observe(info.Staleness.Seconds())
 	}
 }
 
@@ -201,8 +203,7 @@ func (m *Metrics) SyncDone(d time.Duration) { m.syncs.Observe(d.Seconds()) }
 // ProposalDone counts a proposal, by what became of it, and measures the time from its arrival until it was applied on this
 // member. Decided is what was decided, a yes included.
 func (m *Metrics) ProposalDone(d time.Duration, outcome op.Outcome) {
-	m.proposals.WithLabelValues(outcome.String()).Inc()
-	m.proposalTimes.Observe(d.Seconds())
+	m.proposalSeries.of(outcome).done(d)
 }
 
 // ReadRound measures one confirmation of leadership for linearizable reads.
