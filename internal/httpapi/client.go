@@ -24,6 +24,7 @@ import (
 	mathrand "math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"slices"
 	"strconv"
@@ -238,7 +239,7 @@ func (c *Client) send(ctx context.Context, base string, r *Request) (*http.Respo
 		req.SetBasicAuth(c.cfg.User, c.cfg.Password)
 	}
 	req.Header.Set("User-Agent", c.cfg.Agent)
-	resp, err := c.http.Do(req)
+	resp, err := c.do(req)
 	if err != nil {
 		return nil, err
 	}
@@ -247,6 +248,23 @@ func (c *Client) send(ctx context.Context, base string, r *Request) (*http.Respo
 		return resp, newError(base, resp)
 	}
 	return resp, nil
+}
+
+// do is http.Client.Do, with an *unconnectedError if the time was over before there was a connection.
+func (c *Client) do(req *http.Request) (*http.Response, error) {
+	if err := req.Context().Err(); err != nil {
+		return nil, &unconnectedError{err}
+	}
+	var waits, connected atomic.Bool
+	trace := &httptrace.ClientTrace{
+		GetConn: func(string) { waits.Store(true) },
+		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
+	}
+	resp, err := c.http.Do(req.WithContext(httptrace.WithClientTrace(req.Context(), trace)))
+	if err != nil && req.Context().Err() != nil && waits.Load() && !connected.Load() {
+		return nil, &unconnectedError{err}
+	}
+	return resp, err
 }
 
 // try makes attempts until one succeeds, one fails for good, or ctx ends.
@@ -315,10 +333,13 @@ func (f *failures) add(endpoint string, r *Request, err error) (again bool) {
 	if f.last == nil {
 		f.last = map[string]error{}
 	}
-	if _, ok := f.last[endpoint]; !ok {
+	_, known := f.last[endpoint]
+	if !known {
 		f.order = append(f.order, endpoint)
 	}
-	f.last[endpoint] = err
+	if _, short := errors.AsType[*unconnectedError](err); !known || !short { // what an attempt with more time found says more
+		f.last[endpoint] = err
+	}
 	if e, ok := errors.AsType[*Error](err); ok {
 		f.problem, f.wait = e, e.pause()
 		f.doubt = f.doubt || e.inDoubt()
@@ -334,11 +355,14 @@ func (f *failures) add(endpoint string, r *Request, err error) (again bool) {
 	return r.repeatable()
 }
 
-// deaf reports whether all endpoints have refused the connection, and did so each time.
+// deaf reports whether no endpoint has taken a connection.
 func (f *failures) deaf() bool { return f.problem == nil && !f.doubt }
 
 // notSent reports whether an attempt failed before anything was sent.
 func notSent(err error) bool {
+	if _, ok := errors.AsType[*unconnectedError](err); ok {
+		return true
+	}
 	e, ok := errors.AsType[*net.OpError](err)
 	return ok && e.Op == "dial"
 }

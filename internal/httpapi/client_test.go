@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -297,6 +298,61 @@ func TestNobodyThere(t *testing.T) {
 			t.Errorf("it took %s", took)
 		}
 	})
+}
+
+// TestTimeOver: where the time ends while an attempt waits for a connection, nothing was sent, and what an earlier attempt
+// has found is what is told. Where it ends after that, nobody knows what became of a write.
+func TestTimeOver(t *testing.T) {
+	refused := func() (net.Conn, error) {
+		return nil, &net.OpError{Op: "dial", Err: errors.New("connect: connection refused")}
+	}
+	var over chan struct{} // when the test is
+	lost := func() (net.Conn, error) { <-over; return refused() }
+	silent := func() (net.Conn, error) {
+		conn, other := net.Pipe()
+		go io.Copy(io.Discard, other)
+		return conn, nil
+	}
+	for want, dial := range map[string]func(attempt int) (net.Conn, error){
+		"http://a:7070: no connection in time": func(int) (net.Conn, error) { return lost() },
+		"http://a:7070: connection refused": func(attempt int) (net.Conn, error) {
+			if attempt == 1 {
+				return refused()
+			}
+			return lost()
+		},
+		"outcome_unknown: it was sent, and the answer was lost; in the end: http://a:7070: no answer in time": func(
+			int) (net.Conn, error) {
+			return silent()
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var attempts atomic.Int32
+			over = make(chan struct{})
+			defer close(over)
+			c, err := New(Config{Endpoints: []string{"http://a"}, Transport: &http.Transport{
+				DialContext: func(context.Context, string, string) (net.Conn, error) { return dial(int(attempts.Add(1))) },
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, err = c.Set(ctx, "/x", nil, Create{}, Write{})
+			if err == nil || err.Error() != want {
+				t.Errorf("got %v, want %s", err, want)
+			}
+			if e, ok := errors.AsType[*UnreachableError](err); ok && e.Failures[0].Tried() {
+				t.Errorf("%v: it says that something was sent", err)
+			}
+			if _, err = c.Set(ctx, "/x", nil, Create{}, Write{}); err == nil || err.Error() != "http://a:7070: no connection in time" {
+				t.Errorf("when the time is over: %v", err)
+			}
+			if _, err := follow(t.Context(), c, WatchOptions{Connect: time.Second}); err == nil || strings.Contains(err.Error(), "interrupted") {
+				t.Errorf("a watch: %v", err)
+			}
+		})
+	}
 }
 
 func ExampleError() {

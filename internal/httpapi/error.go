@@ -138,17 +138,25 @@ func (e *UnreachableError) Error() string {
 	return strings.Join(parts, "; ")
 }
 
+// unconnectedError says that the time for an attempt was over before the endpoint had taken a connection.
+type unconnectedError struct{ error }
+
+func (e *unconnectedError) Unwrap() error { return e.error }
+
 // Tried reports whether the endpoint may have got the request: it took the connection.
 func (f Failure) Tried() bool { return !notSent(f.Err) }
 
 // Reason returns why, without what the endpoint says already.
 func (f Failure) Reason() string {
 	err := f.Err
-	if errors.Is(err, context.DeadlineExceeded) {
-		return "no answer in time"
-	}
 	if errors.Is(err, context.Canceled) {
 		return "interrupted"
+	}
+	if _, ok := errors.AsType[*unconnectedError](err); ok {
+		return "no connection in time"
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "no answer in time"
 	}
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err

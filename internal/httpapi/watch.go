@@ -168,7 +168,11 @@ func (c *Client) open(ctx context.Context, base string, r *Request, limit time.D
 	start := time.Now()
 	resp, err := c.send(ctx, base, r)
 	if err != nil && !late.Stop() {
-		err = context.DeadlineExceeded
+		if _, ok := errors.AsType[*unconnectedError](err); ok {
+			err = &unconnectedError{context.DeadlineExceeded}
+		} else {
+			err = context.DeadlineExceeded
+		}
 	}
 	c.trace(base, r, resp, err, time.Since(start))
 	if err != nil {
