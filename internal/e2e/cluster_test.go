@@ -51,6 +51,7 @@ const slowest = 2 * time.Minute
 // cluster is so many members as processes, on ports of their own.
 type cluster struct {
 	t       *testing.T
+	env     []string // of the members, besides this process's own
 	members []*process
 }
 
@@ -64,8 +65,16 @@ type process struct {
 	cmd         *exec.Cmd
 }
 
-func startCluster(t *testing.T, n int) *cluster {
-	c := &cluster{t: t}
+func startCluster(t *testing.T, n int) *cluster { return (&cluster{t: t}).startMembers(t, n) }
+
+// startSteadyCluster starts members that elect nobody because the machine has paused.
+func startSteadyCluster(t *testing.T, n int) *cluster {
+	return (&cluster{t: t, env: steady}).startMembers(t, n)
+}
+
+var steady = []string{"COORD_TICK=100ms", "COORD_ELECTION_TIMEOUT=10s"}
+
+func (c *cluster) startMembers(t *testing.T, n int) *cluster {
 	var list []string
 	for range n {
 		p := c.add(t)
@@ -111,6 +120,7 @@ func (c *cluster) start(p *process) {
 		args = append([]string{"sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$@"`, p.files), "sh"}, args...)
 	}
 	p.cmd = exec.Command(args[0], args[1:]...)
+	p.cmd.Env = append(os.Environ(), c.env...)
 	p.cmd.Stderr = p.log
 	if err := p.cmd.Start(); err != nil {
 		c.t.Fatal(err)
@@ -154,6 +164,32 @@ func (c *cluster) waitReady(p *process) {
 			c.t.Fatalf("%s is not ready", p.name)
 		case <-time.After(20 * time.Millisecond): // between questions to another process
 		}
+	}
+}
+
+// must has one request answered with success.
+func (p *process) must(t *testing.T, method, path, body string, header map[string]string) (string, http.Header) {
+	t.Helper()
+	text, h, err := p.insist(t.Context(), method, path, body, header)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text, h
+}
+
+// insist sends a request again while the cluster can't serve: a machine that pauses has it elect anew.
+func (p *process) insist(ctx context.Context, method, path, body string, header map[string]string) (string, http.Header, error) {
+	ctx, cancel := context.WithTimeout(ctx, slowest)
+	defer cancel()
+	for {
+		code, text, h := p.do(ctx, method, path, body, header)
+		switch {
+		case code >= 200 && code < 300:
+			return text, h, nil
+		case code != 0 && code < 500, ctx.Err() != nil:
+			return "", nil, fmt.Errorf("%s %s at %s: %d %s", method, path, p.name, code, text)
+		}
+		time.Sleep(20 * time.Millisecond) // between questions to another process
 	}
 }
 

@@ -48,6 +48,7 @@ func TestComposeFile(t *testing.T) {
 			}
 			p.cmd.Env = append(p.cmd.Env, name+"="+here[value])
 		}
+		p.cmd.Env = append(p.cmd.Env, steady...)
 		p.cmd.Stderr = p.log
 		if err := p.cmd.Start(); err != nil {
 			t.Fatal(err)

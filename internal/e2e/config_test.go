@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestConfigFile starts a member from a file, which the environment and flags overrule.
@@ -74,7 +73,7 @@ func TestRefusedConfigurations(t *testing.T) {
 			"another process listens there"},
 		{append(alone, "--listen", "192.0.2.1:7070"), 1, "this machine has no such address"},
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), slowest)
 		cmd := exec.CommandContext(ctx, binary, append([]string{"serve"}, test.args...)...)
 		out, _ := cmd.CombinedOutput()
 		cancel()

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -104,19 +105,11 @@ func TestElectionExample(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	start := func(name string) *program {
-		return run(t, env, example, "-name", name, "-ttl", "10s", "-every", "2s")
-	}
-	a := start("a")
+	a := run(t, env, example, "-name", "a", "-ttl", "15s", "-every", "3s")
 	a.says("a: leads")
 	a.says(`a: wrote "entry 1 of a"`)
-	b := start("b")
-	for len(a.lines) > 0 {
-		<-a.lines
-	}
-	a.says("a: works on") // now: it doesn't look whether it leads before it has written
-
-	a.signal(syscall.SIGSTOP)
+	b := run(t, env, example, "-name", "b", "-ttl", "2m", "-every", "1s")
+	stopAtWork(t, env, a)
 	b.says("b: leads")
 	b.says(`b: wrote "entry 1 of b"`)
 	a.signal(syscall.SIGCONT)
@@ -135,21 +128,47 @@ func TestElectionExample(t *testing.T) {
 	checkLedger(t, env)
 }
 
+// stopAtWork stops a leader that works on an entry: it won't look whether it leads before it has written that.
+func stopAtWork(t *testing.T, env []string, p *program) {
+	t.Helper()
+	for {
+		line := p.says("works on")
+		p.signal(syscall.SIGSTOP)
+		_, entry, _ := strings.Cut(line, "entry ")
+		n, _, _ := strings.Cut(entry, " ")
+		number, err := strconv.Atoi(n)
+		if err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		if _, err := ledger(t, env, number-1); err != nil {
+			return
+		}
+		p.signal(syscall.SIGCONT) // it has written it already: the line was read late
+	}
+}
+
+// ledger returns an entry of the ledger; the first one has the number 0.
+func ledger(t *testing.T, env []string, n int) (string, error) {
+	t.Helper()
+	get := exec.CommandContext(t.Context(), binary, "get", fmt.Sprintf("/ledger/%010d", n))
+	get.Env = append(append(os.Environ(), "COORD_TIMEOUT="+slowest.String()), env...)
+	out, err := get.CombinedOutput()
+	if err != nil && !strings.Contains(string(out), "no_node") && !strings.Contains(string(out), "no such node") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	return string(out), err
+}
+
 // checkLedger: entries of the two don't alternate but with their terms.
 func checkLedger(t *testing.T, env []string) {
 	t.Helper()
 	who := ""
 	for n := 0; ; n++ {
-		get := exec.CommandContext(t.Context(), binary, "get", fmt.Sprintf("/ledger/%010d", n))
-		get.Env = append(os.Environ(), env...)
-		out, err := get.CombinedOutput()
+		out, err := ledger(t, env, n)
 		if err != nil {
-			if !strings.Contains(string(out), "no_node") && !strings.Contains(string(out), "no such node") {
-				t.Errorf("%v\n%s", err, out)
-			}
 			break
 		}
-		words := strings.Fields(string(out))
+		words := strings.Fields(out)
 		if w := words[len(words)-1]; !strings.HasSuffix(who, w) {
 			who += w
 		}

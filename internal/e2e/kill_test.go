@@ -50,9 +50,7 @@ func newWorkload(c *cluster) *workload {
 	c.t.Logf("seed %d", seed)
 	ctx, cancel := context.WithCancel(c.t.Context())
 	w := &workload{c: c, ctx: ctx, cancel: cancel, rng: rand.New(rand.NewPCG(seed, 1)), acked: map[string]string{}}
-	if code, text, _ := c.members[0].do(ctx, "PUT", "/v1/nodes/w", "", nil); code != 201 {
-		c.t.Fatalf("couldn't create /w: %d %s", code, text)
-	}
+	c.members[0].must(c.t, "PUT", "/v1/nodes/w", "", nil)
 	return w
 }
 
@@ -62,6 +60,7 @@ func (w *workload) run(rounds int) {
 	}
 	w.wg.Go(w.watch)
 	for range rounds {
+		w.progress()
 		w.pause(time.Duration(50+w.rng.IntN(250)) * time.Millisecond)
 		p := w.c.members[w.rng.IntN(len(w.c.members))]
 		if w.rng.IntN(2) == 0 {
@@ -74,6 +73,19 @@ func (w *workload) run(rounds int) {
 	}
 	w.cancel()
 	w.wg.Wait()
+}
+
+// progress waits until some writes more are acknowledged.
+func (w *workload) progress() {
+	const enough = 10
+	acked := func() int {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return len(w.acked)
+	}
+	for before, end := acked(), time.Now().Add(slowest); acked() < before+enough && time.Now().Before(end); {
+		w.pause(time.Millisecond)
+	}
 }
 
 // pause lets the other processes work; nothing is concluded from how long it took.
@@ -103,15 +115,14 @@ func (w *workload) watch() {
 	}
 	// A last write marks how far everybody's view is compared: requests that were cut off may still take effect after it.
 	p := w.c.members[0]
-	w.c.waitReady(p)
-	ctx, cancel := context.WithTimeout(w.c.t.Context(), slowest)
-	defer cancel()
-	code, text, header := p.do(ctx, "PUT", "/v1/nodes/w/end", "", nil)
-	if code != 201 {
-		w.c.t.Errorf("couldn't write the last node: %d %s", code, text)
+	_, header, err := p.insist(w.c.t.Context(), "PUT", "/v1/nodes/w/end", "", map[string]string{"Idempotency-Key": "end"})
+	if err != nil {
+		w.c.t.Errorf("couldn't write the last node: %v", err)
 		return
 	}
 	w.end = header.Get("Coord-Zxid")
+	ctx, cancel := context.WithTimeout(w.c.t.Context(), slowest)
+	defer cancel()
 	for last != w.end && ctx.Err() == nil {
 		last = w.follow(ctx, p, last, w.end)
 	}
@@ -187,15 +198,15 @@ func (w *workload) children(p *process) map[string]string {
 	present := map[string]string{}
 	after := ""
 	for {
-		code, text, _ := p.do(w.c.t.Context(), "GET", "/v1/nodes/w?children&stat&limit=1000&after="+after, "", nil)
+		text, _ := p.must(w.c.t, "GET", "/v1/nodes/w?children&stat&limit=1000&after="+after, "", nil)
 		var page struct {
 			Children []struct {
 				Name string
 				Stat struct{ Czxid string }
 			}
 		}
-		if err := json.Unmarshal([]byte(text), &page); code != 200 || err != nil {
-			w.c.t.Fatalf("couldn't list /w: %d %s", code, text)
+		if err := json.Unmarshal([]byte(text), &page); err != nil {
+			w.c.t.Fatalf("%v: %s", err, text)
 		}
 		for _, n := range page.Children {
 			present["/w/"+n.Name] = n.Stat.Czxid

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // TestOnce: of two at once one runs its program, the other one has nothing to do; it is so for the rest of the period.
@@ -45,13 +46,13 @@ func TestOnceKilled(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t, 1)
 	for _, name := range []string{"retried", "given-up"} {
-		r := c.command("once", name, "--ttl", "4s", "--owner", "host-1", "--", "sh", "-c", holding)
+		r := c.command("once", name, "--ttl", "15s", "--owner", "host-1", "--", "sh", "-c", holding)
 		r.line()
 		r.cmd.Process.Kill()
 		r.ends()
 	}
 	next := func(name string, flags ...string) (said string, code int) {
-		for t.Context().Err() == nil {
+		for ; t.Context().Err() == nil; time.Sleep(200 * time.Millisecond) { // between questions to a service
 			r := c.command(append(append([]string{"once", name, "-E", "9"}, flags...), "--", "echo", "run again")...)
 			if said, code = r.ends(); !strings.Contains(r.errs.String(), "it is run by host-1") {
 				return said + r.errs.String(), code

@@ -11,7 +11,7 @@ func TestQueueConsumerKilled(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t, 1)
 	c.command("queue", "push", "jobs", "one").says(0)
-	dies := c.command("queue", "pop", "jobs", "--ttl", "10s", "--", "sh", "-c", "cat; echo; "+holding)
+	dies := c.command("queue", "pop", "jobs", "--ttl", "15s", "--", "sh", "-c", "cat; echo; "+holding)
 	if item := dies.line(); item != "one" {
 		t.Errorf("the item is %q", item)
 	}
@@ -48,7 +48,7 @@ func TestItemLost(t *testing.T) {
 func TestBarrierTogether(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t, 1)
-	slow := c.command("barrier", "step", "--count", "2", "--ttl", "10s", "--", "sh", "-c", "echo begun; cat; while :; do sleep 0.05; done")
+	slow := c.command("barrier", "step", "--count", "2", "--ttl", "15s", "--", "sh", "-c", "echo begun; cat; while :; do sleep 0.05; done")
 	if out, code := c.command("ls", "/double-barriers/step").ends(); code == 0 && strings.Contains(out, "ready") {
 		t.Error("it began with one")
 	}

@@ -175,7 +175,7 @@ func TestConfigRunExitCodes(t *testing.T) {
 		{125, "shop --template " + bad + ":/tmp/never -- true", `there is no key "nope"`},
 		{125, "shop --template /nowhere:/tmp/never -- true", "no such file"},
 		{125, "shop --env-file /nowhere/x -- true", "couldn't write /nowhere/x"},
-		{125, "-e 127.0.0.1:1 --timeout 100ms shop -- true", "is it running?"},
+		{125, "-e 127.0.0.1:1 shop -- true", "is it running?"},
 	} {
 		t.Run(test.args, func(t *testing.T) {
 			r := c.command(append([]string{"config", "run"}, strings.Fields(test.args)...)...)
