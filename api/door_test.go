@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 // leftovers returns the stacks of goroutines of this package or of net/http's server that don't end.
 func leftovers() string {
 	var left []string
-	for range 100 {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		buf := make([]byte, 1<<20)
 		left = left[:0]
 		for _, g := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n")[1:] {
@@ -50,7 +50,6 @@ func leftovers() string {
 		if len(left) == 0 {
 			return ""
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	return strings.Join(left, "\n\n")
 }
@@ -167,7 +166,7 @@ func TestSlowHeader(t *testing.T) {
 	}
 	defer conn.Close()
 	io.WriteString(conn, "GET /v1/nodes/ HTTP/1.1\r\nHost: local")
-	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	conn.SetReadDeadline(time.Now().Add(wsPatience))
 	if _, err := io.ReadAll(conn); err != nil {
 		t.Errorf("the connection was not closed: %v", err)
 	}
@@ -224,11 +223,10 @@ func TestConnectionLimits(t *testing.T) {
 // eventually waits for something that another goroutine is about to bring about.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for range 1000 {
+	for end := time.Now().Add(wsPatience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if is() {
 			return
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 	t.Fatalf("there never was %s", what)
 }

@@ -36,7 +36,7 @@ func (f *fixture) followed(t *testing.T, method, target string) *holder {
 // next returns the next event but alive, as "event token ahead reason".
 func (h *holder) next() string {
 	h.t.Helper()
-	h.conn.SetReadDeadline(time.Now().Add(time.Minute))
+	h.conn.SetReadDeadline(time.Now().Add(wsPatience))
 	if h.in == nil {
 		resp, err := http.ReadResponse(bufio.NewReader(h.conn), nil)
 		if err != nil {
@@ -81,11 +81,10 @@ func (h *holder) want(event string) {
 func (f *fixture) until(t *testing.T, target, text string) {
 	t.Helper()
 	var r *response
-	for range 3000 {
+	for end := time.Now().Add(wsPatience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if r = f.send("GET", target, ""); strings.Contains(string(r.body), text) {
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	t.Fatalf("%s never had %s, but %s", target, text, r.body)
 }

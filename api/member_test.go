@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -31,6 +32,7 @@ type member struct {
 	silent   bool      // Do takes effect and never answers
 	lagging  bool      // what is applied is not shown: eventual reads see an old state
 	unproven bool      // keep-alives are never confirmed
+	hurried  bool      // what would go on until a request's time is over ends at once, as if it were
 	asked    int       // how often the status was asked for
 }
 
@@ -130,10 +132,10 @@ func (m *member) Do(ctx context.Context, r *op.Request) *op.Result {
 		panic(err)
 	}
 	res := m.apply(batch.Requests...)[0]
-	silent := m.silent
+	silent, over := m.silent, m.over(ctx)
 	m.mu.Unlock()
 	if silent {
-		<-ctx.Done()
+		<-over
 		return &op.Result{Err: &op.Error{Code: op.OutcomeUnknown, Outcome: op.Unknown}}
 	}
 	return &res
@@ -162,15 +164,25 @@ func (m *member) behind(o op.ReadOptions) bool {
 
 // wait waits for another state to be shown. The caller holds mu.
 func (m *member) wait(ctx context.Context) error {
-	changed := m.changed
+	changed, over := m.changed, m.over(ctx)
 	m.mu.Unlock()
 	defer m.mu.Lock()
 	select {
 	case <-changed:
 		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	case <-over:
+		return cmp.Or(ctx.Err(), context.DeadlineExceeded)
 	}
+}
+
+// over is closed when a request's time is. Only a request that has a limit can be hurried. The caller holds mu.
+func (m *member) over(ctx context.Context) <-chan struct{} {
+	if _, limited := ctx.Deadline(); limited && m.hurried {
+		now := make(chan struct{})
+		close(now)
+		return now
+	}
+	return ctx.Done()
 }
 
 func (m *member) Watch(f watch.Filter, from op.Zxid) (*watch.Stream, error) {
@@ -179,13 +191,13 @@ func (m *member) Watch(f watch.Filter, from op.Zxid) (*watch.Stream, error) {
 
 func (m *member) KeepAlive(ctx context.Context, id op.SessionID) error {
 	m.mu.Lock()
-	unproven := m.unproven
+	unproven, over := m.unproven, m.over(ctx)
 	known := m.tracker.Heard(id, 0)
 	m.mu.Unlock()
 	switch {
 	case unproven:
-		<-ctx.Done()
-		return ctx.Err()
+		<-over
+		return cmp.Or(ctx.Err(), context.DeadlineExceeded)
 	case !known:
 		return &op.Error{Code: op.SessionExpired}
 	}

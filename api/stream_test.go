@@ -171,6 +171,18 @@ func (b *bubble) events(target string, headers ...string) *conversation {
 	return c
 }
 
+// TestRequestTimeout: a request that can't be answered ends when its time is over.
+func TestRequestTimeout(t *testing.T) {
+	inBubble(t, Limits{RequestTimeout: 7 * time.Second}, func(b *bubble) {
+		b.m.tell(func() { b.m.lagging = true })
+		b.write(set("/a", "1"))
+		start := time.Now()
+		if got := b.ask("/v1/nodes/a").body(); !strings.HasPrefix(got, "504 ") || time.Since(start) != 7*time.Second {
+			t.Errorf("after %s: %s", time.Since(start), got)
+		}
+	})
+}
+
 // TestEventStream: one message per transaction, with the zxid as its id.
 func TestEventStream(t *testing.T) {
 	inBubble(t, Limits{}, func(b *bubble) {

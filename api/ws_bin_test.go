@@ -95,65 +95,69 @@ func TestWebSocketResumeAsksAgain(t *testing.T) {
 
 // What a request is told when it isn't decided: refused only if it surely has not been done.
 func TestWebSocketOutcomes(t *testing.T) {
-	f := newFixture(t, func(c *Config) { c.Limits.RequestTimeout = 200 * time.Millisecond })
-	b := f.dialBin()
-	b.open()
-	ask := func(w *frame.Write, want op.Code, outcome op.Outcome) {
-		t.Helper()
-		b.send(w)
-		if err := next[*frame.Reply](b).Result.Err; err == nil || err.Code != want || err.Outcome != outcome {
-			t.Errorf("got %v, want %s, %s", err, want, outcome)
+	inBubble(t, Limits{}, func(f *bubble) {
+		b := f.wsDial(frame.Subprotocol)
+		defer b.ws.Close()
+		b.open()
+		ask := func(w *frame.Write, want op.Code, outcome op.Outcome) {
+			t.Helper()
+			b.send(w)
+			if err := next[*frame.Reply](b).Result.Err; err == nil || err.Code != want || err.Outcome != outcome {
+				t.Errorf("got %v, want %s, %s", err, want, outcome)
+			}
 		}
-	}
-	f.m.tell(func() { f.m.refuse = op.Errorf(op.NoLeader, "for now") })
-	ask(&frame.Write{ID: 2, Seq: 1, Op: sequence("/a-")}, op.NoLeader, op.Refused)
-	ask(&frame.Write{ID: 3, Seq: 1, Op: sequence("/a-")}, op.NoLeader, op.Unknown) // the first one might have been forwarded
-	ask(&frame.Write{ID: 4, Op: sequence("/b-")}, op.NoLeader, op.Refused)
-	ask(&frame.Write{ID: 5, Key: "k", Op: sequence("/b-")}, op.NoLeader, op.Unknown) // another member may have got it before
-	f.m.tell(func() { f.m.refuse, f.m.silent = nil, true })
-	ask(&frame.Write{ID: 6, Seq: 1, Op: sequence("/a-")}, op.OutcomeUnknown, op.Unknown)
-	f.m.tell(func() { f.m.silent = false })
-	b.send(&frame.Write{ID: 7, Seq: 1, Op: sequence("/a-")})
-	if res := next[*frame.Reply](b).Result; res.Path != "/a-0000000000" {
-		t.Errorf("got %+v", res)
-	}
-	ask(&frame.Write{ID: 8, Op: &op.Attach{Session: 1}}, op.BadRequest, op.Refused)
-	ask(&frame.Write{ID: 9, Op: &op.Expire{}}, op.BadRequest, op.Refused)
-	ask(&frame.Write{ID: 10, Op: &op.Get{Path: "/"}}, op.BadRequest, op.Refused)
-	b.send(&frame.Read{ID: 11, Op: sequence("/c-")})
-	if err := next[*frame.Reply](b).Result.Err; err == nil || err.Code != op.BadRequest {
-		t.Errorf("a create read: %v", err)
-	}
+		f.m.tell(func() { f.m.refuse = op.Errorf(op.NoLeader, "for now") })
+		ask(&frame.Write{ID: 2, Seq: 1, Op: sequence("/a-")}, op.NoLeader, op.Refused)
+		ask(&frame.Write{ID: 3, Seq: 1, Op: sequence("/a-")}, op.NoLeader, op.Unknown) // the first one might have been forwarded
+		ask(&frame.Write{ID: 4, Op: sequence("/b-")}, op.NoLeader, op.Refused)
+		ask(&frame.Write{ID: 5, Key: "k", Op: sequence("/b-")}, op.NoLeader, op.Unknown) // another member may have got it before
+		f.m.tell(func() { f.m.refuse, f.m.silent = nil, true })
+		ask(&frame.Write{ID: 6, Seq: 1, Op: sequence("/a-")}, op.OutcomeUnknown, op.Unknown)
+		f.m.tell(func() { f.m.silent = false })
+		b.send(&frame.Write{ID: 7, Seq: 1, Op: sequence("/a-")})
+		if res := next[*frame.Reply](b).Result; res.Path != "/a-0000000000" {
+			t.Errorf("got %+v", res)
+		}
+		ask(&frame.Write{ID: 8, Op: &op.Attach{Session: 1}}, op.BadRequest, op.Refused)
+		ask(&frame.Write{ID: 9, Op: &op.Expire{}}, op.BadRequest, op.Refused)
+		ask(&frame.Write{ID: 10, Op: &op.Get{Path: "/"}}, op.BadRequest, op.Refused)
+		b.send(&frame.Read{ID: 11, Op: sequence("/c-")})
+		if err := next[*frame.Reply](b).Result.Err; err == nil || err.Code != op.BadRequest {
+			t.Errorf("a create read: %v", err)
+		}
+	})
 }
 
 // "Sequential" is not older than anything that this connection has shown, on a member that lags too.
 func TestWebSocketSequential(t *testing.T) {
-	f := newFixture(t, func(c *Config) { c.Limits.RequestTimeout = 200 * time.Millisecond })
-	b := f.dialBin()
-	b.plain()
-	b.send(&frame.Write{ID: 2, Op: put("/a", "1")})
-	next[*frame.Reply](b)
-	f.m.tell(func() { f.m.lagging = true })
-	f.must("PUT", "/v1/nodes/a", "2")
-	read := func(level op.Level) *frame.Reply {
-		b.send(&frame.Read{ID: 3, Options: op.ReadOptions{Level: level}, Op: &op.Get{Path: "/a"}})
-		return next[*frame.Reply](b)
-	}
-	if r := read(op.Sequential); string(r.Result.Data) != "1" || r.Info.Level != op.Sequential {
-		t.Errorf("before it has seen more: %+v, %+v", r.Info, r.Result)
-	}
-	b.send(&frame.Write{ID: 4, Op: put("/a", "3")})
-	next[*frame.Reply](b)
-	if r := read(op.Eventual); string(r.Result.Data) != "1" {
-		t.Errorf("eventual: %+v", r.Result)
-	}
-	if r := read(op.Sequential); r.Result.Err == nil || r.Result.Err.Code != op.Timeout {
-		t.Errorf("an old state: %+v", r.Result)
-	}
-	f.m.tell(func() { f.m.lagging = false })
-	if r := read(op.Sequential); string(r.Result.Data) != "3" {
-		t.Errorf("got %+v", r.Result)
-	}
+	inBubble(t, Limits{}, func(f *bubble) {
+		b := f.wsDial(frame.Subprotocol)
+		defer b.ws.Close()
+		b.plain()
+		b.send(&frame.Write{ID: 2, Op: put("/a", "1")})
+		next[*frame.Reply](b)
+		f.m.tell(func() { f.m.lagging = true })
+		f.write(set("/a", "2"))
+		read := func(level op.Level) *frame.Reply {
+			b.send(&frame.Read{ID: 3, Options: op.ReadOptions{Level: level}, Op: &op.Get{Path: "/a"}})
+			return next[*frame.Reply](b)
+		}
+		if r := read(op.Sequential); string(r.Result.Data) != "1" || r.Info.Level != op.Sequential {
+			t.Errorf("before it has seen more: %+v, %+v", r.Info, r.Result)
+		}
+		b.send(&frame.Write{ID: 4, Op: put("/a", "3")})
+		next[*frame.Reply](b)
+		if r := read(op.Eventual); string(r.Result.Data) != "1" {
+			t.Errorf("eventual: %+v", r.Result)
+		}
+		if r := read(op.Sequential); r.Result.Err == nil || r.Result.Err.Code != op.Timeout {
+			t.Errorf("an old state: %+v", r.Result)
+		}
+		f.m.tell(func() { f.m.lagging = false })
+		if r := read(op.Sequential); string(r.Result.Data) != "3" {
+			t.Errorf("got %+v", r.Result)
+		}
+	})
 }
 
 // wsDial opens a connection in the bubble. Over a pipe nothing is buffered on the way: who writes waits for who reads.
@@ -181,7 +185,7 @@ func TestWebSocketUnconfirmed(t *testing.T) {
 		if f := next[*frame.Failed](c); f.ID != 0 || f.Err.Code != op.NoLeader {
 			t.Errorf("got %+v", f)
 		}
-		if code, took := c.closed(), time.Since(start); code != websocket.CloseServiceRestart || took < 5*time.Second || took > 7*time.Second {
+		if code, took := c.closed(), time.Since(start); code != websocket.CloseServiceRestart || took < binTTL/2 || took > binTTL/2+2*time.Second {
 			t.Errorf("closed with %d after %s", code, took)
 		}
 	})
@@ -194,7 +198,7 @@ func TestWebSocketPongTimeout(t *testing.T) {
 		c := b.wsDial(frame.Subprotocol)
 		w := c.open()
 		c.send(&frame.Ping{ID: 2})
-		if p := next[*frame.Pong](c); p.ID != 2 || p.TTL != 10*time.Second {
+		if p := next[*frame.Pong](c); p.ID != 2 || p.TTL != binTTL {
 			t.Errorf("got %+v", p)
 		}
 		b.m.tell(func() { b.m.lagging = true })
@@ -404,35 +408,34 @@ func TestWebSocketInitialInParts(t *testing.T) {
 
 // A server that stops asks its clients to go, answers what is under way, and closes.
 func TestWebSocketDrain(t *testing.T) {
-	f := newFixture(t, func(c *Config) {
-		c.Endpoints = []string{"http://n2:7070"}
-		c.Limits.RequestTimeout = 200 * time.Millisecond
+	inBubble(t, Limits{RequestTimeout: time.Second}, func(f *bubble) {
+		f.s.endpoints = []string{"http://n2:7070"}
+		b := f.wsDial(frame.Subprotocol)
+		if w := b.open(); len(w.Endpoints) != 1 {
+			t.Errorf("got %+v", w)
+		}
+		f.s.StartDraining()
+		if g := next[*frame.Goaway](b); g.Reason != "draining" || len(g.Endpoints) != 1 || g.Endpoints[0] != "http://n2:7070" {
+			t.Errorf("got %+v", g)
+		}
+		b.send(&frame.Write{ID: 2, Seq: 1, Op: put("/a", "1")})
+		if r := next[*frame.Reply](b); r.Result.Err != nil {
+			t.Errorf("a request while it drains: %v", r.Result.Err)
+		}
+		if _, err := wsOver(f.pipes.dial(), frame.Subprotocol); !errors.Is(err, websocket.ErrBadHandshake) {
+			t.Errorf("another connection: %v", err)
+		}
+		f.m.tell(func() { f.m.silent = true })
+		b.send(&frame.Write{ID: 3, Seq: 2, Op: put("/a", "2")}, &frame.Unwatch{ID: 4})
+		next[*frame.Reply](b) // of the unwatch
+		f.stop()
+		if r := next[*frame.Reply](b); r.ID != 3 || r.Result.Err.Outcome != op.Unknown {
+			t.Errorf("what was under way: %+v", r)
+		}
+		if code := b.closed(); code != websocket.CloseGoingAway {
+			t.Errorf("closed with %d", code)
+		}
 	})
-	b := f.dialBin()
-	if w := b.open(); len(w.Endpoints) != 1 {
-		t.Errorf("got %+v", w)
-	}
-	f.s.StartDraining()
-	if g := next[*frame.Goaway](b); g.Reason != "draining" || len(g.Endpoints) != 1 || g.Endpoints[0] != "http://n2:7070" {
-		t.Errorf("got %+v", g)
-	}
-	b.send(&frame.Write{ID: 2, Seq: 1, Op: put("/a", "1")})
-	if r := next[*frame.Reply](b); r.Result.Err != nil {
-		t.Errorf("a request while it drains: %v", r.Result.Err)
-	}
-	if _, _, err := websocket.DefaultDialer.Dial("ws://"+f.addr+"/v1/ws", nil); !errors.Is(err, websocket.ErrBadHandshake) {
-		t.Errorf("another connection: %v", err)
-	}
-	f.m.tell(func() { f.m.silent = true })
-	b.send(&frame.Write{ID: 3, Seq: 2, Op: put("/a", "2")}, &frame.Unwatch{ID: 4})
-	next[*frame.Reply](b) // of the unwatch
-	f.stop()
-	if r := next[*frame.Reply](b); r.ID != 3 || r.Result.Err.Outcome != op.Unknown {
-		t.Errorf("what was under way: %+v", r)
-	}
-	if code := b.closed(); code != websocket.CloseGoingAway {
-		t.Errorf("closed with %d", code)
-	}
 }
 
 // TestWebSocketMetrics: requests, connections, watches and events are counted as those of this transport.

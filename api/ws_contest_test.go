@@ -75,7 +75,7 @@ func (c *jsonConn) ask(message string) said {
 	}
 }
 
-const sessionHello = `{"id":1,"op":"hello","session":{"ttl":"10s"}}`
+const sessionHello = `{"id":1,"op":"hello","session":{"ttl":"2m"}}`
 
 // A waiter whose connection dies is gone at once, and whoever waits behind it moves up. What the connection held stays with
 // the session.

@@ -31,7 +31,6 @@ import (
 func TestWebSocketScenarios(t *testing.T) {
 	datadriven.Walk(t, "testdata/ws", func(t *testing.T, path string) {
 		f := newFixture(t, func(c *Config) {
-			c.Limits.RequestTimeout = 300 * time.Millisecond
 			c.Limits.Bookmark = time.Hour
 			c.Limits.ConnWatches = 3
 			c.Super = digestOf("root", "toor")
@@ -215,11 +214,14 @@ func next[F frame.Frame](b *binConn) F {
 // open says hello and opens a session.
 func (b *binConn) open() *frame.Welcome {
 	b.t.Helper()
-	b.send(&frame.Hello{ID: 1, Open: &frame.Open{Secret: []byte(binSecret), TTL: 10 * time.Second}})
+	b.send(&frame.Hello{ID: 1, Open: &frame.Open{Secret: []byte(binSecret), TTL: binTTL}})
 	return next[*frame.Welcome](b)
 }
 
-const binSecret = "0123456789abcdef"
+const (
+	binSecret = "0123456789abcdef"
+	binTTL    = 2 * time.Minute // longer than any pause of the machine
+)
 
 // plain says hello without a session.
 func (b *binConn) plain() *frame.Welcome {
