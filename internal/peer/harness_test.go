@@ -62,7 +62,7 @@ func (r *recorder) Meet(theirs Introduction) Introduction { return r.onMeet(thei
 // await waits until cond holds of what was recorded.
 func (r *recorder) await(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	timeout := time.NewTimer(time.Minute)
+	timeout := time.NewTimer(slowest)
 	defer timeout.Stop()
 	for {
 		r.mu.Lock()
@@ -144,8 +144,22 @@ func config(id, boot uint64, others ...uint64) Config {
 	}
 }
 
+// slowest is how long something may take on a slow machine, where time is real.
+const slowest = 2 * time.Minute
+
+// patient has nothing given up because the machine pauses.
+func patient(cfg Config) Config {
+	for _, d := range []*time.Duration{&cfg.DialTimeout, &cfg.HandshakeTimeout, &cfg.WriteTimeout, &cfg.SilenceTimeout} {
+		setDefault(d, time.Hour)
+	}
+	return cfg
+}
+
 func startWith(t testing.TB, m medium, cfg Config) *node {
 	t.Helper()
+	if _, real := m.(*loopback); real {
+		cfg = patient(cfg)
+	}
 	cfg.Dial = m.Dial
 	if cfg.Logger == nil && testing.Verbose() {
 		cfg.Logger = slog.New(slog.NewTextHandler(t.Output(), nil)).With("self", cfg.Self.Member)
@@ -221,7 +235,7 @@ func leakCheck(t *testing.T) {
 	t.Helper()
 	before := goroutines()
 	t.Cleanup(func() {
-		deadline := time.Now().Add(10 * time.Second)
+		deadline := time.Now().Add(slowest)
 		for goroutines() > before {
 			if time.Now().After(deadline) {
 				buf := make([]byte, 1<<20)

@@ -56,13 +56,9 @@ func TestThreeMembersOverTCP(t *testing.T) {
 			}
 		}
 	}
-	began := time.Now()
-	nodes[3].stop()
+	nodes[3].stop() // which is noticed by the end of its connections, long before it has been silent for too long
 	nodes[1].awaitEvent(t, "down 3", 1)
 	nodes[2].awaitEvent(t, "down 3", 1)
-	if took := time.Since(began); took > 2*time.Second {
-		t.Errorf("the end of a process was noticed after %v", took)
-	}
 	start(t, tcp, 3, 2, 1, 2)
 	nodes[1].awaitEvent(t, "up 3 boot 2", 1)
 }
@@ -78,7 +74,6 @@ func startHostile(t *testing.T, change func(*Config)) *hostile {
 	leakCheck(t)
 	tcp := newLoopback()
 	cfg := config(1, 7, 2)
-	cfg.HandshakeTimeout = 200 * time.Millisecond
 	cfg.MaxFrame = 1 << 20
 	if change != nil {
 		change(&cfg)
@@ -95,7 +90,7 @@ func (h *hostile) say(t *testing.T, words []byte, thenClose bool) []byte {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(slowest)); err != nil {
 		t.Fatal(err)
 	}
 	_, _ = conn.Write(words) // the member may close before it has read all of it
@@ -123,7 +118,7 @@ var confirm = opening{version: protocolVersion, kind: openConfirm}.encode()
 
 // Whatever a stranger says, it gets a reason in words if it spoke the protocol at all, and changes nothing for others.
 func TestStrangersAreRefused(t *testing.T) {
-	h := startHostile(t, nil)
+	h, hurried := startHostile(t, nil), startHostile(t, hurry)
 	h.recorder.onMeet = func(Introduction) Introduction { return Introduction{} }
 	valid := greet(func(*greeting) {})
 	for name, row := range map[string]struct {
@@ -161,7 +156,11 @@ func TestStrangersAreRefused(t *testing.T) {
 		"introduction of no one":  {meeting(Introduction{}), "introduction without"},
 		"introduction, no answer": {meeting(freshIntroduction()), "can't introduce itself"},
 	} {
-		answer := h.say(t, row.words, false)
+		from := h
+		if row.want == "" {
+			from = hurried // some of these may be the beginning of something
+		}
+		answer := from.say(t, row.words, false)
 		o, err := readOpening(bytes.NewReader(answer))
 		if err == nil && o.kind == openWelcome {
 			o, err = opening{}, io.EOF
@@ -173,11 +172,18 @@ func TestStrangersAreRefused(t *testing.T) {
 			t.Errorf("%s: answered %q, %v", name, answer, err)
 		}
 	}
-	if events := h.history(); len(events) > 0 || len(h.received()) > 0 {
-		t.Errorf("a stranger was heard: %q", events)
+	refused := uint64(0)
+	for _, h := range []*hostile{h, hurried} {
+		if events := h.history(); len(events) > 0 || len(h.received()) > 0 {
+			t.Errorf("a stranger was heard: %q", events)
+		}
+		s := h.Stats()
+		if refused += uint64(s.Refused); s.Pending != 0 || s.Peers[0].Up {
+			t.Errorf("%+v", s)
+		}
 	}
-	if s := h.Stats(); s.Refused < 29 || s.Pending != 0 || s.Peers[0].Up {
-		t.Errorf("%+v", s)
+	if refused < 29 {
+		t.Errorf("%d were refused", refused)
 	}
 }
 
@@ -278,32 +284,32 @@ func TestSessionDamagedAtEveryByte(t *testing.T) {
 	}
 }
 
+// hurry has a handshake be over soon.
+func hurry(c *Config) { c.HandshakeTimeout = 200 * time.Millisecond }
+
+// A byte at a time doesn't keep a connection: the time is that of the whole handshake.
 func TestSlowHandshakeIsCutOff(t *testing.T) {
-	h := startHostile(t, nil)
+	h := startHostile(t, hurry)
 	conn, err := net.Dial("tcp", h.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	began := time.Now()
-	trickle := time.NewTicker(10 * time.Millisecond)
+	trickle := time.NewTicker(50 * time.Millisecond)
 	defer trickle.Stop()
 	for _, b := range greet(func(g *greeting) { g.from.Name = strings.Repeat("n", 200) }) {
 		<-trickle.C
 		if _, err := conn.Write([]byte{b}); err != nil {
-			break
+			return
 		}
 	}
-	if took := time.Since(began); took > 2*time.Second {
-		t.Errorf("a byte at a time kept the connection for %v", took)
-	}
+	t.Error("a greeting of more than ten seconds was taken")
 }
 
 // Connections that say nothing can't keep members out.
 func TestFullLobbyLetsMembersIn(t *testing.T) {
 	h := startHostile(t, func(c *Config) {
 		c.MaxPending = 10
-		c.HandshakeTimeout = time.Minute
 	})
 	var silent []net.Conn
 	for range 30 {
@@ -344,7 +350,7 @@ func TestPromisesCostNoMemory(t *testing.T) {
 
 func TestServeEndsWithItsListenerOrContext(t *testing.T) {
 	leakCheck(t)
-	n, err := New(config(1, 1, 2))
+	n, err := New(patient(config(1, 1, 2)))
 	if err != nil {
 		t.Fatal(err)
 	}
