@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -60,9 +61,11 @@ func (w *world) many(t testing.TB, n int) {
 // inOrder leaves answers in the order of their ids.
 func inOrder(int, func(i, j int)) {}
 
-// serve runs a server until the test ends.
+// serve runs a server until the test ends. It waits for clients as long as a slow machine may have them wait, unless the
+// test says otherwise.
 func serve(t testing.TB, cfg Config) *Server {
 	t.Helper()
+	cfg.patience = cmp.Or(cfg.patience, patience)
 	s, err := Listen("127.0.0.1:0", cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -153,7 +156,7 @@ func (w *world) command(t *testing.T, s *Server, d *datadriven.TestData) string 
 
 func exchange(t testing.TB, s *Server, network string, m *dns.Msg) *dns.Msg {
 	t.Helper()
-	c := dns.Client{Net: network, UDPSize: dns.MaxMsgSize}
+	c := dns.Client{Net: network, UDPSize: dns.MaxMsgSize, Timeout: patience}
 	r, _, err := c.Exchange(m, s.Addr().String())
 	if err != nil {
 		t.Fatalf("%s %s: %v", network, m.Question[0].String(), err)

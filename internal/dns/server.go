@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -31,7 +32,8 @@ type Config struct {
 	// servfail, nxdomain, notimp, refused, badvers, or dropped. It must be safe for concurrent use. Nil for nobody.
 	Observe func(kind, result string)
 
-	shuffle func(n int, swap func(i, j int)) // nil for rand.Shuffle
+	shuffle  func(n int, swap func(i, j int)) // nil for rand.Shuffle
+	patience time.Duration                    // in place of firstQuery, nextQuery and toWrite; 0 for those
 }
 
 // Server answers queries. It is made by Listen, and served by Run.
@@ -74,7 +76,7 @@ func Listen(addr string, cfg Config) (*Server, error) {
 		ln.Close()
 		return nil, fmt.Errorf("couldn't listen for DNS: %w", err)
 	}
-	s.tcp = &listener{Listener: ln, byIP: map[string]int{}}
+	s.tcp = &listener{Listener: ln, write: cmp.Or(cfg.patience, toWrite), byIP: map[string]int{}}
 	return s, nil
 }
 
@@ -93,7 +95,8 @@ func (s *Server) Run(ctx context.Context) error {
 	for _, each := range [...]*dns.Server{{PacketConn: s.udp, UDPSize: maxUDP}, {Listener: s.tcp}} {
 		started, ended := make(chan struct{}), make(chan struct{})
 		each.Handler, each.MsgAcceptFunc, each.MsgInvalidFunc = dns.HandlerFunc(s.serve), s.accept, s.invalid
-		each.ReadTimeout, each.IdleTimeout = firstQuery, func() time.Duration { return nextQuery }
+		each.ReadTimeout = cmp.Or(s.cfg.patience, firstQuery)
+		each.IdleTimeout = func() time.Duration { return cmp.Or(s.cfg.patience, nextQuery) }
 		each.MaxTCPQueries = maxConnQueries
 		each.NotifyStartedFunc = func() { close(started) }
 		g.Go(func() error {
@@ -200,9 +203,10 @@ func kindOf(req *dns.Msg) string {
 // listener turns connections away that are too many, and gives answers a time in which they must be taken.
 type listener struct {
 	net.Listener
-	mu   sync.Mutex
-	open int
-	byIP map[string]int
+	write time.Duration
+	mu    sync.Mutex
+	open  int
+	byIP  map[string]int
 }
 
 // Accept returns the next connection that is let in.
@@ -215,7 +219,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		}
 		host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
 		if l.enter(host) {
-			return &limited{Conn: c, leave: sync.OnceFunc(func() { l.leave(host) })}, nil
+			return &limited{Conn: c, write: l.write, leave: sync.OnceFunc(func() { l.leave(host) })}, nil
 		}
 		c.Close()
 	}
@@ -243,11 +247,12 @@ func (l *listener) leave(host string) {
 
 type limited struct {
 	net.Conn
+	write time.Duration
 	leave func()
 }
 
 func (c *limited) Write(b []byte) (int, error) {
-	c.SetWriteDeadline(time.Now().Add(toWrite))
+	c.SetWriteDeadline(time.Now().Add(c.write))
 	return c.Conn.Write(b)
 }
 
