@@ -225,7 +225,7 @@ func ExampleSession_States() {
 	}
 
 	state := <-session.States()
-	fmt.Println(state.Phase, time.Until(state.Until) > 10*time.Second)
+	fmt.Println(state.Phase, time.Until(state.Until) > 0)
 	session.Close(ctx)
 	for state := range session.States() {
 		switch state.Phase {

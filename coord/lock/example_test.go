@@ -61,7 +61,7 @@ func ExampleMutex_TryLock() {
 		holder, _ := busy.Holder()
 		fmt.Println(holder.Owner, "has it")
 	}
-	soon, cancel := context.WithTimeout(ctx, time.Second)
+	soon, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	_, err = report.Lock(soon)
 	fmt.Println(errors.Is(err, lock.ErrHeld), errors.Is(err, context.DeadlineExceeded))

@@ -199,7 +199,7 @@ func (p *page) prepare(cmd *exec.Cmd) {
 		}
 	}
 	cmd.Env = append(cmd.Env, "PATH="+binDir+":"+os.Getenv("PATH"), "NO_PROXY=*", "HOME="+p.dir,
-		"COORD_ENDPOINTS="+p.move("http://localhost:7070"),
+		"COORD_ENDPOINTS="+p.move("http://localhost:7070"), "COORD_TIMEOUT="+patience.String(),
 		"COORD_TICK=100ms", "COORD_ELECTION_TIMEOUT=4s") // a machine that stalls elects nobody in the middle of a page
 }
 
