@@ -103,7 +103,8 @@ func (w *wal) resume(r *replay) error {
 }
 
 // append writes entries and state (nil: unchanged), durably if sync is set. Either may be absent.
-// Entries replace those of the same and higher indexes.
+// Entries replace those of the same and higher indexes. A state alone that need not be durable, which tells how far the log
+// is decided, goes out with what comes next, or with quiet: somebody waits for the answer behind it.
 func (w *wal) append(state *pb.HardState, entries []*pb.Entry, sync bool) error {
 	if err := w.check(); err != nil {
 		return err
@@ -122,6 +123,9 @@ func (w *wal) append(state *pb.HardState, entries []*pb.Entry, sync bool) error 
 			return err
 		}
 		w.state = hardState(state.GetTerm(), state.GetVote(), state.GetCommit())
+	}
+	if len(entries) == 0 && !sync {
+		return nil
 	}
 	return w.finish(sync)
 }
@@ -191,6 +195,9 @@ func (w *wal) flush() error {
 	if len(w.buf) == 0 {
 		return nil
 	}
+	if err := w.moveMark(); err != nil {
+		return err
+	}
 	if _, err := w.f.WriteAt(w.buf, w.off); err != nil {
 		return w.fatal(fmt.Errorf("couldn't append to %s: %w", w.current(), err))
 	}
@@ -201,7 +208,7 @@ func (w *wal) flush() error {
 	return nil
 }
 
-// sync makes the file durable and moves the mark.
+// sync makes durable what has been handed to the disk. The mark follows later, like a state: see moveMark.
 func (w *wal) sync() error {
 	if w.synced == w.off {
 		return nil
@@ -210,7 +217,7 @@ func (w *wal) sync() error {
 		return w.fatal(fmt.Errorf("couldn't sync %s: %w", w.current(), err))
 	}
 	w.synced = w.off
-	return w.moveMark()
+	return nil
 }
 
 func (w *wal) timed(sync func() error) error {
@@ -224,7 +231,11 @@ func (w *wal) timed(sync func() error) error {
 	return err
 }
 
+// moveMark writes how far the log is durable, before anything is written above that, and in a quiet time.
 func (w *wal) moveMark() error {
+	if w.mark.last.seq == w.seq() && w.mark.last.off == w.synced {
+		return nil
+	}
 	if err := w.mark.write(w.seq(), w.synced); err != nil {
 		return w.fatal(fmt.Errorf("couldn't write the watermark: %w", err))
 	}
@@ -237,7 +248,10 @@ func (w *wal) quiet() error {
 	if err := w.check(); err != nil {
 		return err
 	}
-	if err := w.sync(); err != nil {
+	if err := w.finish(true); err != nil {
+		return err
+	}
+	if err := w.moveMark(); err != nil {
 		return err
 	}
 	if !w.mark.dirty {
@@ -260,6 +274,9 @@ func (w *wal) roll(need int64) error {
 
 // next begins a new file whose entries go on from base.
 func (w *wal) next(base Position, size int64) error {
+	if err := w.flush(); err != nil {
+		return err
+	}
 	h := &segmentHeader{ids: w.ids, seq: w.seq() + 1, prevEnd: w.off, prevCRC: w.crc, base: base, state: w.state}
 	old := w.f
 	err := w.create(h, size)
@@ -310,7 +327,7 @@ func (w *wal) reaches(index uint64) error {
 	if index < w.first || index > w.last.Index {
 		return fmt.Errorf("%w: the checkpoint is of entry %d, the log goes on from %d to %d", ErrUnreachable, index, w.first, w.last.Index)
 	}
-	return w.sync()
+	return w.finish(true)
 }
 
 // install writes that a snapshot is about to take the log's place. The state's commit is held back to what the log reaches, for

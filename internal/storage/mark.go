@@ -14,7 +14,8 @@ import (
 //
 //	crc u32 | version u32 | count u64 | cluster u64 | member u64 | file u64 | offset u64
 //
-// A mark is written after the sync that it tells of, and itself not synced: one that is lost makes the older one count.
+// A mark is written after the sync that it tells of, before anything more is, and itself not synced: one that is lost makes
+// the older one count.
 const (
 	markVersion = 1
 	markSize    = 4 + 4 + 5*8
