@@ -44,6 +44,9 @@ type Backend interface {
 	DoLater(r *op.Request, done func(*op.Result)) (abandon func() bool)
 	// ViewLater is View without the wait. It must be done at once for Eventual.
 	ViewLater(o op.ReadOptions, done func(*fsm.View, op.ReadInfo, error)) (abandon func())
+	// Drive has what was handed to DoLater and ViewLater done now, on the caller's goroutine if it must be: without it
+	// that is done with what others ask for, or a moment later. The caller must hold no lock that done takes.
+	Drive()
 	// KeepAliveLater is KeepAlive without the wait, for as long as it takes.
 	KeepAliveLater(id op.SessionID, done func(error))
 	// FollowSession has told called with how the session stands, and then whenever it has been attached, given another

@@ -248,6 +248,8 @@ func (m *member) ViewLater(o op.ReadOptions, done func(*fsm.View, op.ReadInfo, e
 	return cancel
 }
 
+func (m *member) Drive() {}
+
 func (m *member) KeepAliveLater(id op.SessionID, done func(error)) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()

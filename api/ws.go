@@ -1,7 +1,9 @@
 package api
 
 import (
+	"bufio"
 	"encoding/base64"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -113,7 +115,7 @@ func (c *call) upgrade() (*websocket.Conn, error) {
 			refused = statusError(status, op.BadRequest, "%s", reason)
 		},
 	}
-	ws, err := u.Upgrade(c.w, c.r, http.Header{"Coord-Served-By": c.s.servedBy})
+	ws, err := u.Upgrade(socketTaker{c.w}, c.r, http.Header{"Coord-Served-By": c.s.servedBy})
 	if refused != nil {
 		return nil, refused
 	}
@@ -122,6 +124,18 @@ func (c *call) upgrade() (*websocket.Conn, error) {
 		return nil, op.Errorf(op.BadRequest, "the handshake broke off: %s", err)
 	}
 	return ws, nil
+}
+
+// socketTaker is a ResponseWriter whose connection is taken over as a wsSocket.
+type socketTaker struct{ http.ResponseWriter }
+
+// Hijack takes over the connection.
+func (t socketTaker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(t.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	return &wsSocket{Conn: conn}, rw, nil
 }
 
 // What one connection may hold, besides what Limits says.

@@ -15,12 +15,13 @@ import (
 	"github.com/coord-kv/coord/op"
 )
 
-// wsConn is one WebSocket connection. Its reader is a goroutine that takes requests and hands them to the member. Its writer
-// sends everything; it is started when there is something to send, and ends when there is nothing more, so that a
-// connection that is quiet has none. One goroutine of the server sweeps over all connections, for what is late or due.
+// wsConn is one WebSocket connection. Its reader is a goroutine that takes requests and hands them to the member; before it
+// waits for more, it has the member do them and sends what there is to send. What comes up while it waits a writer sends:
+// it is started when there is something to send, and ends when there is nothing more, so that a connection that is quiet
+// has none. One goroutine of the server sweeps over all connections, for what is late or due.
 //
-// Answers come from the member's loop, which only appends them here and wakes the writer. What a client doesn't read is
-// not made: an answer is encoded, and a watch asked for more, when the one before has been sent.
+// Answers come from whoever drives the member on, who only appends them here and sees that somebody writes. What a client
+// doesn't read is not made: an answer is encoded, and a watch asked for more, when the one before has been sent.
 type wsConn struct {
 	s     *Server
 	ws    *websocket.Conn
@@ -35,7 +36,8 @@ type wsConn struct {
 
 	mu           sync.Mutex
 	room         sync.Cond             // signalled when requests have been answered, or the connection or its writer ends
-	writing      bool                  // the writer runs
+	atWork       bool                  // the reader will look whether there is something to send before it waits
+	writing      bool                  // somebody sends: the writer, or the reader
 	woken        bool                  // it has to look once more before it ends
 	written      bool                  // it is not started again
 	pending      map[uint64]*wsRequest // like all maps here, nil until something is in it
@@ -60,6 +62,7 @@ type wsReader struct {
 	greeted bool
 	auth    []op.Identity
 	resumed bool   // the session was, not opened
+	handed  bool   // something has been handed to the member that it may not have done
 	seq     uint64 // the highest sequence number that may have been handed to a leader
 	stop    func() // stops following the session
 }
@@ -119,6 +122,9 @@ func newWSConn(s *Server, ws *websocket.Conn, id string, auth []op.Identity, req
 		s: s, ws: ws, id: id, heardAt: s.uptime(), read: wsReader{auth: auth, stop: func() {}},
 	}
 	c.room.L = &c.mu
+	if s, ok := ws.NetConn().(*wsSocket); ok {
+		s.reader = c
+	}
 	c.codec, c.limit = wsCodec(&jsonCodec{}), 2*requestBytes // escapes and base64
 	if ws.Subprotocol() == frame.Subprotocol {
 		c.codec, c.limit = binCodec{}, requestBytes+64<<10
@@ -139,6 +145,7 @@ func newWSConn(s *Server, ws *websocket.Conn, id string, auth []op.Identity, req
 // serve reads until the connection ends, and waits for the writer.
 func (c *wsConn) serve() {
 	c.runReader()
+	c.pause()
 	c.stopWaiting()
 	c.endWriting()
 	c.ws.Close()
@@ -152,10 +159,76 @@ func (c *wsConn) serve() {
 // unlocked.
 func (c *wsConn) signal() {
 	c.woken = true
-	if !c.writing && !c.written {
+	if !c.writing && !c.written && !c.atWork {
 		c.writing = true
 		go c.runWriter()
 	}
+}
+
+// pause is what the reader does before it waits, for the client or for anything else. To send what there is costs nobody a
+// goroutine and its waking up then. A client that doesn't read is not read from while its socket is full, until that has
+// lasted too long.
+func (c *wsConn) pause() {
+	if c.read.handed {
+		c.read.handed = false
+		c.s.backend.Drive()
+	}
+	c.mu.Lock()
+	c.atWork = false
+	free := c.woken && !c.writing && !c.written
+	c.writing = c.writing || free
+	c.mu.Unlock()
+	if free && c.writeSome() {
+		c.leaveRest()
+	}
+}
+
+// leaveRest ends the reader's writing: what has come up meanwhile is the writer's.
+func (c *wsConn) leaveRest() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.woken {
+		go c.runWriter()
+		return
+	}
+	c.restLocked()
+}
+
+// resume is the end of a wait for the client.
+func (c *wsConn) resume() {
+	c.mu.Lock()
+	c.atWork = true
+	c.mu.Unlock()
+}
+
+// awaitRoom waits while there is no room, as full says, and the connection doesn't end. The reader calls it, with mu.
+func (c *wsConn) awaitRoom(full func() bool) {
+	if c.ending != nil || !full() {
+		return
+	}
+	c.mu.Unlock()
+	c.pause()
+	c.mu.Lock()
+	for c.ending == nil && full() {
+		c.room.Wait()
+	}
+}
+
+// wsSocket is the connection below, as its reader sees it: to ask for more bytes is to have used up those that have come.
+type wsSocket struct {
+	net.Conn
+	reader *wsConn // nil during the handshake
+}
+
+// Read reads what the client sends.
+func (s *wsSocket) Read(p []byte) (int, error) {
+	if s.reader == nil {
+		return s.Conn.Read(p)
+	}
+	s.reader.pause()
+	n, err := s.Conn.Read(p)
+	s.reader.resume()
+	return n, err
 }
 
 // endWriting waits for the writer, whose last words are those of the end that the reader came to, and lets none start any

@@ -81,9 +81,7 @@ func (c *wsConn) begin(m *wsMessage, f any) *wsRequest {
 	id := requestID(f)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.ending == nil && (c.count >= c.s.limits.ConnRequests || c.held >= wsHeldBytes) {
-		c.room.Wait()
-	}
+	c.awaitRoom(func() bool { return c.count >= c.s.limits.ConnRequests || c.held >= wsHeldBytes })
 	_, used := c.pending[id]
 	_, watched := c.watches[id]
 	switch {
@@ -125,9 +123,7 @@ func weight(f any, bytes int64) int64 {
 func (c *wsConn) refuse(id uint64, name string, err error) {
 	r := &wsRequest{frame: &frame.Unwatch{ID: id}, start: c.s.uptime(), err: &wsRefused{id, name, err}}
 	c.mu.Lock()
-	for c.ending == nil && c.count >= c.s.limits.ConnRequests {
-		c.room.Wait()
-	}
+	c.awaitRoom(func() bool { return c.count >= c.s.limits.ConnRequests })
 	c.count++
 	c.answerLocked(r)
 	c.mu.Unlock()
@@ -255,6 +251,12 @@ func (c *wsConn) startWrite(r *wsRequest, w *frame.Write) {
 		req.Key = wsKey(principalOf(c.session.id, c.read.auth), w)
 		r.repeat = true // for all that this member knows
 	}
+	c.doLater(r, req)
+}
+
+// doLater has a request decided, and its answer sent.
+func (c *wsConn) doLater(r *wsRequest, req *op.Request) {
+	c.read.handed = true
 	c.abandonable(r, c.s.backend.DoLater(req, func(res *op.Result) {
 		r.res = res
 		c.finish(r)
@@ -312,6 +314,7 @@ func (c *wsConn) viewLater(r *wsRequest, o op.ReadOptions) {
 	if o.Level == op.Sequential {
 		o.MinZxid = max(o.MinZxid, op.Zxid(c.seen.Load()))
 	}
+	c.read.handed = c.read.handed || o.Level != op.Eventual
 	abandon := c.s.backend.ViewLater(o, func(v *fsm.View, info op.ReadInfo, err error) {
 		r.view, r.info, r.err = v, info, err
 		c.finish(r)
@@ -458,9 +461,5 @@ func (c *wsConn) bye(r *wsRequest) {
 	c.mu.Lock()
 	c.session.leaving = true
 	c.mu.Unlock()
-	o := &op.CloseSession{Session: c.session.id}
-	c.abandonable(r, c.s.backend.DoLater(&op.Request{Session: c.session.id, Auth: c.read.auth, Op: o}, func(res *op.Result) {
-		r.res = res
-		c.finish(r)
-	}))
+	c.doLater(r, &op.Request{Session: c.session.id, Auth: c.read.auth, Op: &op.CloseSession{Session: c.session.id}})
 }

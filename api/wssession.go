@@ -50,6 +50,7 @@ func (s *wsSession) silence() time.Duration {
 // hello opens or resumes a session, as far as one is asked for, and welcomes the client. Requests that follow wait in the
 // socket: until it is known who asks, none can be decided.
 func (c *wsConn) hello(f *frame.Hello) bool {
+	c.pause()
 	start := c.s.uptime()
 	w, err := c.greet(f)
 	code := op.OK
@@ -217,9 +218,7 @@ func sessionEnd(code int, id op.SessionID, err *op.Error) wsEnd {
 func (c *wsConn) ping(id uint64) bool {
 	p := wsPing{id, c.s.uptime()}
 	c.mu.Lock()
-	for c.ending == nil && c.count >= c.s.limits.ConnRequests {
-		c.room.Wait()
-	}
+	c.awaitRoom(func() bool { return c.count >= c.s.limits.ConnRequests })
 	ended := c.ending != nil
 	switch {
 	case ended:

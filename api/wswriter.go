@@ -15,6 +15,12 @@ import (
 
 // runWriter sends what there is to send.
 func (c *wsConn) runWriter() {
+	for c.writeSome() {
+	}
+}
+
+// writeSome sends what waits. It reports whether there may be more, and the caller still is who sends.
+func (c *wsConn) writeSome() (more bool) {
 	defer func() {
 		if p := recover(); p != nil {
 			c.panicked(p)
@@ -22,17 +28,16 @@ func (c *wsConn) runWriter() {
 			c.lastWritten()
 		}
 	}()
-	for {
-		w, more := c.takeWork()
-		if !more {
-			return
-		}
-		if last, err := c.writeRound(w); last || err != nil {
-			c.writeFailed(err)
-			c.lastWritten()
-			return
-		}
+	w, more := c.takeWork()
+	if !more {
+		return false
 	}
+	if last, err := c.writeRound(w); last || err != nil {
+		c.writeFailed(err)
+		c.lastWritten()
+		return false
+	}
+	return true
 }
 
 // writeFailed notes why nothing can be written any more; nil if the connection has been ended.

@@ -27,6 +27,13 @@ func (m *Member) ViewLater(o op.ReadOptions, done func(*fsm.View, op.ReadInfo, e
 	return r.ViewLater(o, done)
 }
 
+// Drive does what was handed over without waiting for it; see replica.Replica.Drive.
+func (m *Member) Drive() {
+	if r := m.replica.Load(); r != nil {
+		r.Drive()
+	}
+}
+
 // KeepAliveLater gives a sign of life of a session; see replica.Replica.KeepAliveLater.
 func (m *Member) KeepAliveLater(id op.SessionID, done func(error)) {
 	r, err := m.running()

@@ -40,6 +40,7 @@ func (r *Replica) Do(ctx context.Context, req *op.Request) *op.Result {
 	if k == nil {
 		return &op.Result{Err: r.refusal()}
 	}
+	r.Drive()
 	select {
 	case res := <-ch:
 		return res
@@ -61,8 +62,8 @@ func (r *Replica) abandon(k *Call, ch chan *op.Result) *op.Result {
 	return &op.Result{Err: unknown("no answer in time")}
 }
 
-// Start proposes the request and returns at once; done is called by the loop, so it must not block. It returns nil if
-// the request is refused because too much waits.
+// Start hands over the request, which is proposed when the core is next driven, and returns at once; done is called by
+// whoever drives it, so it must not block. It returns nil if the request is refused because too much waits.
 func (r *Replica) Start(req *op.Request, done func(*op.Result)) *Call {
 	k := &Call{Request: req, Body: req.AppendBody(nil), Done: r.timed(done)}
 	if !r.inbox.put(k) {
@@ -96,8 +97,8 @@ func (r *Replica) Submit(req *op.Request, done func(*op.Result)) (abandon func()
 	return func() bool { return true }
 }
 
-// ViewLater is View for callers that don't wait: it calls done once, at once if the state is fresh enough, else from
-// the loop, unless the wait is abandoned first.
+// ViewLater is View for callers that don't wait: it calls done once, at once if the state is fresh enough, else when
+// the core has been driven, unless the wait is abandoned first.
 func (r *Replica) ViewLater(o op.ReadOptions, done func(*fsm.View, op.ReadInfo, error)) (abandon func()) {
 	if v, info, err, ok := r.pub.Load().Serve(o, r.opt.Now().Mono); ok {
 		done(v, info, err)
@@ -125,6 +126,7 @@ func (r *Replica) KeepAlive(ctx context.Context, id op.SessionID) error {
 	if !r.inbox.putQuietly(&KeepAlive{Session: id, Done: func(err error) { ch <- err }}) {
 		return r.refusal()
 	}
+	r.Drive()
 	select {
 	case err := <-ch:
 		return err
@@ -135,15 +137,15 @@ func (r *Replica) KeepAlive(ctx context.Context, id op.SessionID) error {
 	}
 }
 
-// KeepAliveLater is KeepAlive for callers that don't wait: done is called by the loop, once a leader has confirmed the
-// sign of life or the session has ended.
+// KeepAliveLater is KeepAlive for callers that don't wait: done is called by whoever drives the core, once a leader has
+// confirmed the sign of life or the session has ended. Nothing is hurried for it.
 func (r *Replica) KeepAliveLater(id op.SessionID, done func(error)) {
 	if !r.inbox.putQuietly(&KeepAlive{Session: id, Done: done}) {
 		done(r.refusal())
 	}
 }
 
-// Follow has told called by the loop with what becomes of the session, beginning with how it stands, until stop is
+// Follow has told called by whoever drives the core with what becomes of the session, beginning with how it stands, until stop is
 // called. Told must not block.
 func (r *Replica) Follow(id op.SessionID, told func(fsm.SessionChange)) (stop func()) {
 	f := &Follow{Session: id, Told: told}
@@ -161,6 +163,7 @@ func (r *Replica) TimeLeft(ctx context.Context, id op.SessionID) (time.Duration,
 	if !r.inbox.put(&TimeLeft{Session: id, Done: func(d time.Duration, err error) { ch <- answer{d, err} }}) {
 		return 0, r.refusal()
 	}
+	r.Drive()
 	select {
 	case a := <-ch:
 		return a.left, a.err

@@ -21,7 +21,8 @@ func (b *inbox) init() {
 	b.wake = make(chan struct{}, 1)
 }
 
-// put adds an input without waiting; false means that there is no room or no loop any more.
+// put adds an input without waiting; false means that there is no room or no loop any more. The loop is not woken: who
+// puts something drives the core on, or calls signal, or can wait for the next tick.
 func (b *inbox) put(in any) bool {
 	ok := b.putQuietly(in)
 	if ok {
@@ -41,7 +42,7 @@ func (b *inbox) putQuietly(in any) bool {
 	return ok
 }
 
-// putWait adds an input, waiting for room; false means that there is no loop any more.
+// putWait adds an input, waiting for room, and wakes the loop; false means that there is no loop any more.
 func (b *inbox) putWait(in any) bool {
 	b.mu.Lock()
 	for !b.closed && len(b.items) >= maxInbox {
@@ -58,6 +59,14 @@ func (b *inbox) putWait(in any) bool {
 	return ok
 }
 
+// waits reports whether there is something to take.
+func (b *inbox) waits() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.items) > 0
+}
+
+// signal wakes the loop.
 func (b *inbox) signal() {
 	select {
 	case b.wake <- struct{}{}:

@@ -73,9 +73,10 @@ type Options struct {
 
 // Replica is a member: the loop around a Core. Its methods are safe for concurrent use.
 type Replica struct {
-	core    *Core // the loop's
 	opt     Options
 	inbox   inbox
+	driver  driver
+	core    *Core // the driver's
 	pub     atomic.Pointer[Published]
 	leader  atomic.Uint64
 	history *watch.History
@@ -115,26 +116,9 @@ func (r *Replica) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-func (r *Replica) loop(ctx context.Context) error {
-	ticker := time.NewTicker(r.core.cfg.Tick)
-	defer ticker.Stop()
-	for {
-		tick := false
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-r.inbox.wake:
-		case <-ticker.C: // holds one tick at the most, so missed ones are never made up for
-			tick = true
-		}
-		if err := r.turn(tick); err != nil {
-			return err
-		}
-	}
-}
-
 // turn takes in all that waits, then does all the work that follows from it.
 func (r *Replica) turn(tick bool) error {
+	defer crash()
 	r.core.Begin(r.opt.Now())
 	for _, in := range r.inbox.take() {
 		r.input(in)
@@ -342,10 +326,11 @@ func (r *Replica) View(ctx context.Context, o op.ReadOptions) (*fsm.View, op.Rea
 	}
 	ch := make(chan answer, 1)
 	read := &Read{Options: o, Done: func(v *fsm.View, info op.ReadInfo, err error) { ch <- answer{v, info, err} }}
+	start := time.Now()
 	if !r.inbox.put(read) {
 		return nil, op.ReadInfo{}, r.refusal()
 	}
-	start := time.Now()
+	r.Drive()
 	select {
 	case a := <-ch:
 		if r.opt.Observe != nil && o.Level == op.Linearizable && a.err == nil {
