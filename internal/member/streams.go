@@ -31,10 +31,10 @@ func (m *Member) SendSnapshot(ctx context.Context, msg replica.Message) error {
 // handler takes what the network delivers.
 type handler struct{ m *Member }
 
-// Receive hands a frame to the loop.
-func (h handler) Receive(from uint64, f peer.Frame) {
+// Receive hands a frame to the replica.
+func (h handler) Receive(from uint64, f peer.Frame, more bool) {
 	if r := h.m.replica.Load(); r != nil {
-		r.Receive(from, f.Kind, f.Payload)
+		r.Receive(from, f.Kind, f.Payload, more)
 	}
 }
 

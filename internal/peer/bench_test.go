@@ -68,10 +68,10 @@ type quiet struct {
 
 func newQuiet() *quiet { return &quiet{urgent: make(chan struct{}), bulk: make(chan struct{})} }
 
-func (q *quiet) Receive(from uint64, f Frame) { q.receive(from, f) }
-func (q *quiet) PeerUp(uint64, uint64)        {}
-func (q *quiet) PeerDown(uint64)              {}
-func (q *quiet) StreamDown(uint64, Class)     {}
+func (q *quiet) Receive(from uint64, f Frame, _ bool) { q.receive(from, f) }
+func (q *quiet) PeerUp(uint64, uint64)                {}
+func (q *quiet) PeerDown(uint64)                      {}
+func (q *quiet) StreamDown(uint64, Class)             {}
 func (q *quiet) StreamUp(_ uint64, class Class) {
 	close(map[Class]chan struct{}{Urgent: q.urgent, Bulk: q.bulk}[class])
 }

@@ -53,8 +53,8 @@ const MaxKind = 0xEF
 // Handler is told what arrives. Calls about different members are concurrent. For one member, PeerUp, PeerDown, StreamUp and
 // StreamDown come one at a time, and Receive one at a time for each class. No call is made once Run and Serve have returned.
 type Handler interface {
-	// Receive takes a frame over. While it blocks, its stream stands still: it should hand the frame on and return.
-	Receive(from uint64, f Frame)
+	// Receive takes a frame over. While it blocks, its stream stands still. More says that the next frame is there already.
+	Receive(from uint64, f Frame, more bool)
 
 	// Snapshot takes one transfer from another member, on a goroutine of its own. The sender is told what it returns: nil for
 	// accepted, else the error's text. At most one transfer from each member is under way; ctx ends when a newer one replaces it.

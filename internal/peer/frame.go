@@ -58,7 +58,7 @@ func writeFrame(w *bufio.Writer, kind uint8, parts ...[]byte) error {
 
 // frameReader reads frames of at most max payload bytes.
 type frameReader struct {
-	r    io.Reader
+	r    *bufio.Reader
 	max  int
 	head [frameHeader]byte
 }
@@ -85,6 +85,16 @@ func (fr *frameReader) next() (Frame, error) {
 		return Frame{}, errChecksum
 	}
 	return Frame{Kind: fr.head[4], Payload: payload}, nil
+}
+
+// more reports whether the next frame has arrived whole.
+func (fr *frameReader) more() bool {
+	n := fr.r.Buffered() - len(fr.head)
+	if n < 0 {
+		return false
+	}
+	head, _ := fr.r.Peek(len(fr.head))
+	return int64(binary.BigEndian.Uint32(head)) <= int64(n)
 }
 
 // readGrowing reads n bytes, never holding more than about twice what has arrived: a length costs its sender as many bytes as it

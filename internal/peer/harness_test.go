@@ -42,7 +42,7 @@ func (r *recorder) note(format string, args ...any) {
 	r.change(func() { r.events = append(r.events, fmt.Sprintf(format, args...)) })
 }
 
-func (r *recorder) Receive(from uint64, f Frame) {
+func (r *recorder) Receive(from uint64, f Frame, more bool) {
 	if r.onReceive != nil {
 		r.onReceive(from, f)
 	}

@@ -29,7 +29,7 @@ func (p *peer) hand(conn *answeringWire) error {
 		}
 		switch {
 		case f.Kind <= MaxKind:
-			p.net.cfg.Handler.Receive(p.id, f)
+			p.net.cfg.Handler.Receive(p.id, f, frames.more())
 		case f.Kind == kindPing && len(f.Payload) == 8:
 			err = conn.say(f.Payload)
 		default:

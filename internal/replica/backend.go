@@ -149,8 +149,8 @@ func (r *Replica) KeepAliveLater(id op.SessionID, done func(error)) {
 // called. Told must not block.
 func (r *Replica) Follow(id op.SessionID, told func(fsm.SessionChange)) (stop func()) {
 	f := &Follow{Session: id, Told: told}
-	r.inbox.putWait(func(c *Core) { c.Follow(f) })
-	return func() { r.inbox.putWait(func(c *Core) { c.Unfollow(f) }) }
+	r.tell(func(c *Core) { c.Follow(f) })
+	return func() { r.tell(func(c *Core) { c.Unfollow(f) }) }
 }
 
 // TimeLeft returns how long the session has to live unless it gives another sign of life, as the leader counts.
@@ -177,7 +177,7 @@ func (r *Replica) TimeLeft(ctx context.Context, id op.SessionID) (time.Duration,
 // Status returns what the member knows of itself and the cluster.
 func (r *Replica) Status() op.Status {
 	ch := make(chan op.Status, 1)
-	if !r.inbox.putWait(func(c *Core) { ch <- c.Status() }) {
+	if !r.tell(func(c *Core) { ch <- c.Status() }) {
 		return op.Status{Reason: errStopped.Detail}
 	}
 	select {

@@ -111,6 +111,7 @@ type Core struct {
 
 	ready    raft.Ready
 	hasReady bool
+	early    []Message
 	out      []Message
 	ticked   bool // a tick has passed since the last turn
 }
@@ -231,10 +232,11 @@ func snapshotAt(index, term uint64, conf *raftpb.ConfState) *raftpb.Snapshot {
 	return &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{ConfState: conf, Index: &index, Term: &term}}
 }
 
-// Work is what the world must do for a core, in this order: install the snapshot, append the hard state and entries,
-// make them durable if Sync says so, then send the messages, then call Persisted.
+// Work is what the world must do for a core, in this order: install the snapshot, send the early messages, append the hard
+// state and entries, make them durable if Sync says so, then send the other messages, then call Persisted.
 type Work struct {
 	Install   *Install
+	Early     []Message // a leader's entries, which the other members sync while it does: Ongaro's thesis, 10.2.1
 	HardState *raftpb.HardState
 	Entries   []*raftpb.Entry
 	Sync      bool
@@ -273,8 +275,9 @@ func (c *Core) Turn(now Clock) (Work, bool) {
 	}
 	w.Install, w.Discard = c.cuts.received(c.ready.Snapshot)
 	w.Sync = w.Sync || w.Install != nil
+	w.Early, c.early = c.early, nil
 	w.Messages, c.out = c.out, nil
-	if c.hasReady || len(w.Messages) > 0 || w.Cut != nil || w.Install != nil || w.Discard != nil || w.Whole {
+	if c.hasReady || len(w.Early) > 0 || len(w.Messages) > 0 || w.Cut != nil || w.Install != nil || w.Discard != nil || w.Whole {
 		return w, true
 	}
 	c.settle()

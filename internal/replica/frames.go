@@ -57,7 +57,12 @@ func (c *Core) sendRaft(m *raftpb.Message) {
 		c.out = append(c.out, Message{To: m.GetTo(), Kind: FrameSnapshot, Payload: payload, Index: m.GetSnapshot().GetMetadata().GetIndex()})
 		return
 	}
-	c.send(m.GetTo(), m.GetType() != raftpb.MsgApp && m.GetType() != raftpb.MsgAppResp, FrameRaft, payload)
+	switch m.GetType() {
+	case raftpb.MsgApp:
+		c.early = append(c.early, Message{To: m.GetTo(), Kind: FrameRaft, Payload: payload})
+	default:
+		c.send(m.GetTo(), m.GetType() != raftpb.MsgAppResp, FrameRaft, payload)
+	}
 }
 
 // Step takes a frame from another member, whose identity the stream has proven. An error means that the frame is not

@@ -170,6 +170,9 @@ func (c *cluster) turn(id uint64) {
 		if !ok {
 			return
 		}
+		for _, m := range w.Early {
+			c.queue = append(c.queue, envelope{id, m})
+		}
 		c.disks[id].write(w)
 		for _, m := range w.Messages {
 			c.queue = append(c.queue, envelope{id, m})

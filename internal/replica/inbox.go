@@ -42,21 +42,18 @@ func (b *inbox) putQuietly(in any) bool {
 	return ok
 }
 
-// putWait adds an input, waiting for room, and wakes the loop; false means that there is no loop any more.
+// putWait is put, but waits for room; false means that there is no loop any more.
 func (b *inbox) putWait(in any) bool {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	for !b.closed && len(b.items) >= maxInbox {
 		b.room.Wait()
 	}
-	ok := !b.closed
-	if ok {
-		b.items = append(b.items, in)
+	if b.closed {
+		return false
 	}
-	b.mu.Unlock()
-	if ok {
-		b.signal()
-	}
-	return ok
+	b.items = append(b.items, in)
+	return true
 }
 
 // waits reports whether there is something to take.

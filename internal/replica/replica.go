@@ -190,6 +190,9 @@ func (r *Replica) work(w Work) error {
 			return fmt.Errorf("couldn't remember that the log is whole: %w", err)
 		}
 	}
+	for _, m := range w.Early {
+		r.send(m)
+	}
 	if w.HardState != nil || len(w.Entries) > 0 {
 		if err := r.append(w); err != nil {
 			return fmt.Errorf("couldn't write to the log: %w", err)
@@ -227,7 +230,7 @@ func (r *Replica) send(m Message) {
 		if err != nil {
 			r.opt.Logger.Warn("couldn't send a snapshot", "member", m.To, "err", err)
 		}
-		r.inbox.putWait(func(c *Core) { c.SnapshotSent(m.To, err) })
+		r.tell(func(c *Core) { c.SnapshotSent(m.To, err) })
 		return nil
 	})
 }
@@ -246,7 +249,7 @@ func (r *Replica) writeCheckpoint(cut *Cut) error {
 		return fmt.Errorf("couldn't write a checkpoint: %w", fatal)
 	}
 	r.opt.Logger.Info("checkpoint", "index", cut.Index, "bytes", size, "took", time.Since(start), "err", err)
-	r.inbox.putWait(func(c *Core) {
+	r.tell(func(c *Core) {
 		c.CutDone(cut.Index, size, err)
 		if first := c.FirstIndex(); err == nil {
 			r.jobs.Go(func() error { return r.opt.Disk.Compact(first) })
@@ -255,15 +258,25 @@ func (r *Replica) writeCheckpoint(cut *Cut) error {
 	return nil
 }
 
-// Receive takes a frame of another member, in the order of its stream.
-func (r *Replica) Receive(from uint64, kind uint8, payload []byte) {
-	r.inbox.putWait(&frame{from, kind, payload})
+// tell has the loop do something; false means that there is no loop any more.
+func (r *Replica) tell(do func(*Core)) bool {
+	ok := r.inbox.putWait(do)
+	r.inbox.signal()
+	return ok
+}
+
+// Receive takes a frame of another member, in the order of its stream. More says that the next one is there already, so
+// that it is worth doing both in one turn.
+func (r *Replica) Receive(from uint64, kind uint8, payload []byte, more bool) {
+	if r.inbox.putWait(&frame{from, kind, payload}) && !more {
+		r.Drive()
+	}
 }
 
 // ReceiveSnapshot takes a snapshot of another member that is complete, checked and loaded.
 func (r *Replica) ReceiveSnapshot(from uint64, in *Install) error {
 	verdict := make(chan error, 1)
-	if !r.inbox.putWait(func(c *Core) { verdict <- c.Receive(from, in) }) {
+	if !r.tell(func(c *Core) { verdict <- c.Receive(from, in) }) {
 		return errStopped
 	}
 	select {
@@ -275,13 +288,13 @@ func (r *Replica) ReceiveSnapshot(from uint64, in *Install) error {
 }
 
 // PeerDown says that the last stream to or from a member has broken.
-func (r *Replica) PeerDown(id uint64) { r.inbox.putWait(func(c *Core) { c.PeerDown(id) }) }
+func (r *Replica) PeerDown(id uint64) { r.tell(func(c *Core) { c.PeerDown(id) }) }
 
 // StreamBroken says that the outgoing bulk stream to a member broke.
-func (r *Replica) StreamBroken(id uint64) { r.inbox.putWait(func(c *Core) { c.StreamBroken(id) }) }
+func (r *Replica) StreamBroken(id uint64) { r.tell(func(c *Core) { c.StreamBroken(id) }) }
 
 // Campaign asks for an election now.
-func (r *Replica) Campaign() { r.inbox.putWait(func(c *Core) { c.Campaign() }) }
+func (r *Replica) Campaign() { r.tell(func(c *Core) { c.Campaign() }) }
 
 // Leads reports whether this member leads, as it last noticed.
 func (r *Replica) Leads() bool { return r.leader.Load() == r.core.cfg.Self }
@@ -290,7 +303,7 @@ func (r *Replica) Leads() bool { return r.leader.Load() == r.core.cfg.Self }
 // doesn't lead, or has nobody to lead after it.
 func (r *Replica) HandOver(ctx context.Context) error {
 	begun := make(chan bool, 1)
-	if !r.Leads() || !r.inbox.putWait(func(c *Core) { begun <- c.HandOver() }) {
+	if !r.Leads() || !r.tell(func(c *Core) { begun <- c.HandOver() }) {
 		return nil
 	}
 	poll := time.NewTicker(5 * time.Millisecond)

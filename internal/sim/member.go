@@ -249,6 +249,9 @@ func (l *life) work() {
 			l.endTurn()
 			return
 		}
+		for _, m := range w.Early {
+			l.send(m)
+		}
 		if w.Install != nil || w.Discard != nil || w.Whole || w.HardState != nil || len(w.Entries) > 0 {
 			l.persist(w)
 			return
