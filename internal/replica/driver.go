@@ -3,8 +3,8 @@ package replica
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"runtime/debug"
-	"sync"
 	"time"
 )
 
@@ -16,23 +16,44 @@ import (
 // others for longer than that. While there is always something to do the loop does all of it, in large batches.
 // This is flat combining (Hendler, Incze, Shavit, Tzafrir: Flat Combining and the Synchronization-Parallelism Tradeoff,
 // SPAA 2010).
+//
+// The lock is a channel: in a bubble of virtual time, who waits for a channel rests, and who waits for a mutex does not, so
+// that the time of a slow disk would never pass.
 type driver struct {
-	mu      sync.Mutex // held while the core is moved on
-	running bool       // the loop is there
-	err     error      // why the member can't go on
+	turn    chan struct{} // holds a token, which whoever moves the core on takes
+	running bool          // the loop is there
+	err     error         // why the member can't go on
+}
+
+func (d *driver) init() {
+	d.turn = make(chan struct{}, 1)
+	d.unlock()
+}
+
+func (d *driver) lock()   { <-d.turn }
+func (d *driver) unlock() { d.turn <- struct{}{} }
+
+func (d *driver) tryLock() bool {
+	select {
+	case <-d.turn:
+		return true
+	default:
+		return false
+	}
 }
 
 // Drive does what waits in the inbox, unless another goroutine is at work, which will see to it. It returns without
 // waiting for that one. Callers must hold no lock that is taken by those who are answered.
 func (r *Replica) Drive() {
-	if !r.inbox.waits() || !r.driver.mu.TryLock() {
+	runtime.Gosched() // others who are about to ask share the turn
+	if !r.inbox.waits() || !r.driver.tryLock() {
 		return
 	}
 	if r.driver.running && r.driver.err == nil {
 		r.driver.err = r.turn(false)
 	}
 	failed := r.driver.err != nil
-	r.driver.mu.Unlock()
+	r.driver.unlock()
 	// Whoever found the lock held has left its input behind before: so this sees it.
 	if failed || r.inbox.waits() {
 		r.inbox.signal()
@@ -61,19 +82,20 @@ func (r *Replica) loop(ctx context.Context) error {
 
 // run says whether the loop is there, without which nobody moves the core on.
 func (r *Replica) run(running bool) {
-	r.driver.mu.Lock()
-	defer r.driver.mu.Unlock()
+	r.driver.lock()
+	defer r.driver.unlock()
 	r.driver.running = running
 }
 
 // step moves the core on by a turn, and has the loop go on if something waits after that.
 func (r *Replica) step(tick bool) error {
-	r.driver.mu.Lock()
+	runtime.Gosched() // as in Drive
+	r.driver.lock()
 	if r.driver.err == nil {
 		r.driver.err = r.turn(tick)
 	}
 	err := r.driver.err
-	r.driver.mu.Unlock()
+	r.driver.unlock()
 	if r.inbox.waits() {
 		r.inbox.signal()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -89,6 +90,7 @@ type Replica struct {
 func NewReplica(opt Options) (*Replica, error) {
 	r := &Replica{opt: opt, done: make(chan struct{}), history: opt.Start.History}
 	r.inbox.init()
+	r.driver.init()
 	opt.Config.Publish = func(p Published) { r.pub.Store(&p) }
 	if o := opt.Observe; o != nil {
 		opt.Config.Applied, opt.Config.Turned, opt.Config.Beaten = o.Applied, o.Turn, o.Heartbeat
@@ -192,6 +194,9 @@ func (r *Replica) work(w Work) error {
 	}
 	for _, m := range w.Early {
 		r.send(m)
+	}
+	if len(w.Early) > 0 {
+		runtime.Gosched() // the streams' writers send before this goroutine waits for the disk
 	}
 	if w.HardState != nil || len(w.Entries) > 0 {
 		if err := r.append(w); err != nil {
