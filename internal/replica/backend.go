@@ -120,13 +120,13 @@ func (r *Replica) Watch(f watch.Filter, from op.Zxid) (*watch.Stream, error) {
 }
 
 // KeepAlive gives a sign of life of the session and waits until a leader has confirmed it: from then on the session is
-// safe for its timeout, counted from when KeepAlive was called.
+// safe for its timeout, counted from when KeepAlive was called. Signs of life are reported once a tick, so nobody is
+// woken for it.
 func (r *Replica) KeepAlive(ctx context.Context, id op.SessionID) error {
 	ch := make(chan error, 1)
-	if !r.inbox.putQuietly(&KeepAlive{Session: id, Done: func(err error) { ch <- err }}) {
+	if !r.inbox.put(&KeepAlive{Session: id, Done: func(err error) { ch <- err }}) {
 		return r.refusal()
 	}
-	r.Drive()
 	select {
 	case err := <-ch:
 		return err
@@ -140,7 +140,7 @@ func (r *Replica) KeepAlive(ctx context.Context, id op.SessionID) error {
 // KeepAliveLater is KeepAlive for callers that don't wait: done is called by whoever drives the core, once a leader has
 // confirmed the sign of life or the session has ended. Nothing is hurried for it.
 func (r *Replica) KeepAliveLater(id op.SessionID, done func(error)) {
-	if !r.inbox.putQuietly(&KeepAlive{Session: id, Done: done}) {
+	if !r.inbox.put(&KeepAlive{Session: id, Done: done}) {
 		done(r.refusal())
 	}
 }

@@ -24,15 +24,6 @@ func (b *inbox) init() {
 // put adds an input without waiting; false means that there is no room or no loop any more. The loop is not woken: who
 // puts something drives the core on, or calls signal, or can wait for the next tick.
 func (b *inbox) put(in any) bool {
-	ok := b.putQuietly(in)
-	if ok {
-		b.signal()
-	}
-	return ok
-}
-
-// putQuietly is put without waking the loop, for what it does nothing about before its next tick anyway.
-func (b *inbox) putQuietly(in any) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	ok := !b.closed && len(b.items) < maxInbox
