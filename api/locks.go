@@ -142,6 +142,7 @@ type (
 	lostEvent struct {
 		Event  string `json:"event"` // lost
 		Reason string `json:"reason"`
+		Detail string `json:"detail,omitempty"` // of a reason that has one: who broke it
 	}
 	failedEvent struct {
 		Event   string   `json:"event"` // failed
@@ -223,8 +224,8 @@ func (w *holding) got(form any, lost, release func(context.Context) error) error
 	if err == nil {
 		err = lost(w.c.r.Context())
 	}
-	if reason := w.lossReason(err); reason != "" {
-		w.tell(lostEvent{"lost", reason})
+	if reason, why := w.lossReason(err); reason != "" {
+		w.tell(lostEvent{"lost", reason, why})
 	}
 	if w.delay { // nobody knows whether the client has stopped to work: else it had given it back with a request
 		w.leave()
@@ -237,20 +238,20 @@ func (w *holding) got(form any, lost, release func(context.Context) error) error
 	return nil
 }
 
-// lossReason returns why something was lost while its client was there; "" if that one has gone. With its session the
-// node goes too, and that may be what is seen first.
-func (w *holding) lossReason(err error) string {
+// lossReason returns why something was lost while its client was there, in a word and at more length; "" if that one has
+// gone. With its session the node goes too, and that may be what is seen first.
+func (w *holding) lossReason(err error) (reason, detail string) {
 	e, ok := errors.AsType[*op.Error](err)
 	switch {
 	case !ok:
-		return ""
+		return "", ""
 	case e.Code != op.NotHolder:
-		return e.Code.String()
+		return e.Code.String(), ""
 	}
 	if _, err := w.c.findSession(w.x.id, op.Eventual); errors.Is(err, &op.Error{Code: op.SessionExpired}) {
-		return op.SessionExpired.String()
+		return op.SessionExpired.String(), ""
 	}
-	return "broken"
+	return "broken", e.Detail
 }
 
 type releasedForm struct {

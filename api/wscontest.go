@@ -244,7 +244,7 @@ func (c *wsConn) contend(ctx context.Context, x *contestConn, k *contest) {
 		case !ok || e.Code == op.SessionExpired || e.Code == op.Draining || x.wait.Err() != nil:
 			return // who is told of that, is told by others
 		case e.Code == op.NotHolder:
-			c.loseContest(k, "broken")
+			c.loseContest(k, "broken", e.Detail)
 			return
 		}
 		c.s.log.Debug("couldn't find out whether a lock is held", "connection", c.id, "error", err)
@@ -306,16 +306,16 @@ func (c *wsConn) moved(k *contest, ahead int) {
 }
 
 // loseContest tells that something is not held any more, unless the client has given it back.
-func (c *wsConn) loseContest(k *contest, why string) {
+func (c *wsConn) loseContest(k *contest, why, detail string) {
 	c.mu.Lock()
-	c.loseLocked(k, why)
+	c.loseLocked(k, why, detail)
 	c.mu.Unlock()
 }
 
-func (c *wsConn) loseLocked(k *contest, why string) {
+func (c *wsConn) loseLocked(k *contest, why, detail string) {
 	if c.contests.open[k] {
 		delete(c.contests.open, k)
-		c.contests.notes = append(c.contests.notes, appendLost(nil, k, why))
+		c.contests.notes = append(c.contests.notes, appendLost(nil, k, why, detail))
 		c.signal()
 	}
 }
@@ -337,7 +337,7 @@ func (c *wsConn) endContestsLocked(leaving bool) {
 			k.req.err = &op.Error{Code: op.SessionExpired, Outcome: op.Decided, Detail: "the session has ended"}
 			c.finishLocked(k.req)
 		case !leaving:
-			c.loseLocked(k, op.SessionExpired.String())
+			c.loseLocked(k, op.SessionExpired.String(), "")
 		}
 		delete(c.contests.open, k)
 	}

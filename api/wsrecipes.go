@@ -351,7 +351,7 @@ func appendProgress(b []byte, id uint64, ahead int) []byte {
 	return append(b, "}}\n"...)
 }
 
-func appendLost(b []byte, k *contest, why string) []byte {
+func appendLost(b []byte, k *contest, why, detail string) []byte {
 	token := "token"
 	if k.kind == "election" {
 		token = "term"
@@ -359,5 +359,8 @@ func appendLost(b []byte, k *contest, why string) []byte {
 	b = append(append(append(b, `{"`...), k.kind...), `":{"name":`...)
 	b = appendZxid(append(appendString(b, k.name), ','), token, k.token)
 	b = appendString(append(b, `,"lost":`...), why)
+	if detail != "" {
+		b = appendString(append(b, `,"detail":`...), detail)
+	}
 	return append(b, "}}\n"...)
 }

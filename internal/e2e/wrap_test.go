@@ -188,7 +188,7 @@ while :; do sleep 0.05; done`)
 	if code != 123 || out != "told\n" || alive(grandchild) {
 		t.Errorf("exit code %d, said %q, the grandchild lives: %t\n%s", code, out, alive(grandchild), &r.errs)
 	}
-	for _, w := range []string{`lock "nightly" was lost while sh ran`, "see: coord locks show nightly"} {
+	for _, w := range []string{`lock "nightly" was lost while sh ran`, "any more: broken by world", "see: coord locks show nightly"} {
 		if !strings.Contains(r.errs.String(), w) {
 			t.Errorf("it doesn't say %q:\n%s", w, &r.errs)
 		}

@@ -286,18 +286,14 @@ func (t *Term) Resign(context.Context) error {
 	})
 	_, err := t.line.do(end)
 	if errors.Is(err, &op.Error{Code: op.NoNode}) {
-		err = notHeld(t.line.dir, t.Token)
+		err = t.line.notHeld(t.line.conn.Context(), t.Token, t.record)
 	}
 	return t.line.lost(err)
 }
 
 // Lost waits until the term is over and says why, as Grant.Lost does.
 func (t *Term) Lost(ctx context.Context) error {
-	err := t.line.vanished(ctx, t.Path, t.czxid)
-	if errors.Is(err, &op.Error{Code: op.NotHolder}) {
-		err = notHeld(t.line.dir, t.Token)
-	}
-	return err
+	return t.line.vanished(ctx, t.Path, t.czxid, t.Token, t.record)
 }
 
 // InTerm returns the term of an election that the session leads, as a program asks for it that has kept only the

@@ -59,6 +59,17 @@ type Tenure struct {
 	By      string  // who broke it
 }
 
+// end says how the tenure ended.
+func (t *Tenure) end() string {
+	switch {
+	case t.Ended == Broken && t.By != "":
+		return "broken by " + t.By
+	case t.Ended == Broken || t.Ended == Released:
+		return t.Ended
+	}
+	return "its session has ended, or its node was deleted"
+}
+
 // Info is a lock or an election as it stands. It is read page by page, so of a line of more than 10,000 the later part
 // may be from a later state.
 type Info struct {
@@ -295,9 +306,16 @@ func Held(ctx context.Context, c Conn, name string, token op.Zxid) (*Grant, erro
 			return &Grant{Name: name, Token: h.Token, Path: h.Path, Owner: h.Owner, line: l, record: record}, err
 		}
 	}
-	return nil, &op.Error{
-		Code: op.NotHolder, Outcome: op.Decided, Detail: fmt.Sprintf("%s doesn't hold %s", c.Session(), name),
+	detail := fmt.Sprintf("%s doesn't hold %s", c.Session(), name)
+	if i != nil {
+		for _, t := range i.History {
+			if t.Session == c.Session() && (token == 0 || token == t.Token) {
+				detail += " any more: " + t.end()
+				break
+			}
+		}
 	}
+	return nil, &op.Error{Code: op.NotHolder, Outcome: op.Decided, Detail: detail}
 }
 
 func (i *Info) holders() []Contender {
@@ -357,7 +375,7 @@ func broken(ctx context.Context, c Conn, i *Info, token op.Zxid, by string) (*Co
 	t := tenure{Token: h.Token, Owner: h.Owner, Session: h.Session, Ended: Broken, By: by}
 	_, err = c.Do(ctx, ending(i.Dir, h.Path, h.mzxid, record, t))
 	if errors.Is(err, &op.Error{Code: op.NoNode}) {
-		err = notHeld(i.Dir, h.Token)
+		err = (&line{conn: c, dir: i.Dir}).notHeld(ctx, h.Token, record)
 	}
 	return &h, err
 }

@@ -446,35 +446,47 @@ func (g *Grant) Release(context.Context) error {
 	t := tenure{Owner: g.Owner, Session: g.line.conn.Session(), Ended: Released}
 	_, err := g.line.do(ending(g.line.dir, g.Path, g.Token, g.record, t))
 	if errors.Is(err, &op.Error{Code: op.NoNode}) || errors.Is(err, &op.Error{Code: op.BadVersion}) {
-		err = notHeld(g.line.dir, g.Token)
+		err = g.line.notHeld(g.line.conn.Context(), g.Token, g.record)
 	}
 	return g.line.lost(err)
 }
 
-func notHeld(dir string, token op.Zxid) error {
+// notHeld is the error of a holder that is none any more. It says how that has come about, if the record of the tenure does.
+func (l *line) notHeld(ctx context.Context, token op.Zxid, record string) error {
+	how := "released, expired or broken"
+	if record != "" {
+		res, err := l.conn.Read(ctx, &op.Get{Path: record}, op.ReadOptions{Level: op.Linearizable})
+		if err == nil {
+			t := tenureOf(op.Node{Data: res.Data, Stat: *res.Stat})
+			how = t.end()
+		}
+	}
 	return &op.Error{
-		Code: op.NotHolder, Outcome: op.Decided, Path: dir,
-		Detail: fmt.Sprintf("token %d doesn't hold it any more: released, expired or broken", token),
+		Code: op.NotHolder, Outcome: op.Decided, Path: l.dir,
+		Detail: fmt.Sprintf("token %d doesn't hold it any more: %s", token, how),
 	}
 }
 
 // Lost waits until the lock is not held any more and says why: not_holder if its node was deleted, by Release or by
 // force; session_expired if the session is lost or can't be proven alive. If ctx ends first, it returns ctx's error.
-func (g *Grant) Lost(ctx context.Context) error { return g.line.vanished(ctx, g.Path, g.Token) }
+func (g *Grant) Lost(ctx context.Context) error {
+	return g.line.vanished(ctx, g.Path, g.Token, g.Token, g.record)
+}
 
-// vanished waits until the node that token created is gone.
-func (l *line) vanished(ctx context.Context, path string, token op.Zxid) error {
+// vanished waits until the node is gone that was created at czxid, and is held by that token.
+func (l *line) vanished(ctx context.Context, path string, czxid, token op.Zxid, record string) error {
 	within, end := l.during(ctx)
 	defer end()
-	p := &place{path: path, token: token, zxid: token}
+	p := &place{path: path, token: czxid, zxid: czxid}
 	for {
-		err := l.gone(within, p, watch.Filter{Path: path}, whichever)
-		if err == nil {
+		gone := false
+		err := l.gone(within, p, watch.Filter{Path: path}, func(op.Event) bool { gone = true; return true })
+		if err == nil && !gone {
 			err = l.stand(within, p)
 		}
 		switch {
-		case errors.Is(err, &op.Error{Code: op.NotHolder}):
-			return l.lost(notHeld(l.dir, token))
+		case gone || errors.Is(err, &op.Error{Code: op.NotHolder}):
+			return l.lost(l.notHeld(within, token, record))
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err != nil:
