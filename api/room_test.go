@@ -6,6 +6,10 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+
+	"github.com/coord-kv/coord/internal/frame"
+	"github.com/coord-kv/coord/op"
+	"github.com/coord-kv/coord/watch"
 )
 
 // TestAnswerRoom: answers that nobody takes hold no more memory than there is room for. Those that find none are refused,
@@ -71,4 +75,55 @@ func TestAnswerRoomOfSockets(t *testing.T) {
 		t.Errorf("with room: %s", got)
 	}
 	eventually(t, "all room given back", func() bool { return f.s.answers.held.Load() == 0 })
+}
+
+// TestAnswerRoomOfWatches: what a watch has next and finds no room ends the watch, not the connection. Begun again where it
+// was, it has missed nothing.
+func TestAnswerRoomOfWatches(t *testing.T) {
+	f := newFixture(t)
+	b := f.dialBin()
+	b.plain()
+	write := func(name string) {
+		t.Helper()
+		f.must("PUT", "/v1/nodes/app/"+name+"?parents", strings.Repeat("x", largeAnswer))
+	}
+	ended := func(what string) *frame.Ended {
+		t.Helper()
+		e := next[*frame.Ended](b)
+		if e.Err.Code != op.Overloaded {
+			t.Errorf("%s: it ended with %v", what, e.Err)
+		}
+		return e
+	}
+	request := frame.Watch{ID: 1, Path: "/app", Scope: watch.Subtree, Data: true}
+	begin := func(start frame.Start, since op.Zxid) {
+		request.ID++
+		request.Start, request.Since = start, since
+		b.send(&request)
+		next[*frame.Watching](b)
+	}
+	room := func(held int64) {
+		eventually(t, "all room given back", func() bool { return f.s.answers.held.Load() == 0 })
+		f.s.answers.held.Store(held) // by clients that take nothing
+	}
+	begin(frame.FromNow, 0)
+	room(f.s.answers.limit)
+	write("a")
+	e := ended("events")
+	f.s.answers.held.Store(0)
+	begin(frame.FromSince, e.Pos)
+	for seen := false; !seen; {
+		for _, ev := range next[*frame.Events](b).Events {
+			seen = ev.Path == "/app/a" && ev.HasData && len(ev.Data) == largeAnswer
+		}
+	}
+	room(f.s.answers.limit)
+	begin(frame.FromInitial, 0)
+	ended("state")
+	f.s.answers.held.Store(0)
+	begin(frame.FromInitial, 0)
+	if n := next[*frame.Initial](b).Nodes; len(n) != 2 || len(n[1].Data) != largeAnswer {
+		t.Errorf("with room, the state has %d nodes", len(n))
+	}
+	room(0)
 }

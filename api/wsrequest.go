@@ -409,21 +409,29 @@ func (c *wsConn) appendRead(r *wsRequest, f *frame.Read) error {
 
 // appendFound reads and appends what was found, or that there is no room for it.
 func (c *wsConn) appendFound(r *wsRequest, o op.Op) (res op.Result) {
-	from := len(c.write.buf)
-	c.s.backlog.do(listed(r.view, o), func() {
+	err := c.appendLarge(listed(r.view, o), func() {
 		res = r.view.Read(o, c.read.auth)
 		c.appendReply(r, r.info, &res)
 	})
+	if err != nil {
+		res = op.Result{Err: err}
+		c.appendReply(r, op.ReadInfo{}, &res)
+	}
+	return res
+}
+
+// appendLarge appends what f does, which comes to about so many nodes or events; nothing, if there is no room for it.
+func (c *wsConn) appendLarge(size int, f func()) *op.Error {
+	from := len(c.write.buf)
+	c.s.backlog.do(size, f)
 	taken, ok := c.s.answers.take(len(c.write.buf) - from)
 	if !ok {
 		c.s.metrics.rejected.WithLabelValues("overload").Inc()
 		c.write.buf = bytes.Clone(c.write.buf[:from]) // what holds the large one is not kept
-		res = op.Result{Err: op.Errorf(op.Overloaded, noAnswerRoom)}
-		c.appendReply(r, op.ReadInfo{}, &res)
-		return res
+		return op.Errorf(op.Overloaded, noAnswerRoom)
 	}
 	c.write.taken += taken
-	return res
+	return nil
 }
 
 // listed returns about how many nodes a read lists: those below a node, or as many as its limit.

@@ -234,11 +234,13 @@ func (c *wsConn) deliver(w *wsWatch) error {
 	if c.sessionOver() != nil {
 		return nil // which is what the client is told instead
 	}
-	w.pos = pos
 	if len(events) == 0 {
+		w.pos = pos
 		return nil
 	}
-	c.appendEvents(w, events)
+	if err := c.appendEvents(w, events, pos); err != nil {
+		return c.endWatch(w, err)
+	}
 	return c.appended()
 }
 
@@ -248,7 +250,9 @@ func (c *wsConn) deliverInitial(w *wsWatch) error {
 		return c.endWatch(w, err)
 	}
 	part := &frame.Initial{Watch: w.id, Pos: w.pos, Nodes: page.Nodes, More: page.More}
-	c.s.backlog.do(len(page.Nodes), func() { c.write.buf = c.codec.append(c.write.buf, part) })
+	if err := c.appendLarge(len(page.Nodes), func() { c.write.buf = c.codec.append(c.write.buf, part) }); err != nil {
+		return c.endWatch(w, err)
+	}
 	if page.More {
 		w.after = page.Nodes[len(page.Nodes)-1].Path
 		c.again(w)
@@ -259,12 +263,14 @@ func (c *wsConn) deliverInitial(w *wsWatch) error {
 	return c.appended()
 }
 
-// endWatch says that the watch can't go on. The connection can.
+// endWatch says that the watch can't go on. The connection can. Where there was no room for what the watch has next, its
+// client begins it again where it was: so events wait in the history, not in a buffer for somebody who doesn't read.
 func (c *wsConn) endWatch(w *wsWatch, err error) error {
 	e := unwrap(err).what
-	if positionLost(err) {
+	switch {
+	case positionLost(err):
 		c.s.metrics.slowConsumers.Inc()
-	} else {
+	case e.Code != op.Overloaded:
 		c.s.log.Warn("a watch broke off", "connection", c.id, "error", err)
 	}
 	c.remove(w)
@@ -272,28 +278,35 @@ func (c *wsConn) endWatch(w *wsWatch, err error) error {
 	return c.appended()
 }
 
-// appendEvents appends whole transactions, with the data of nodes as far as the state still has what the events tell of.
-func (c *wsConn) appendEvents(w *wsWatch, events []op.Event) {
-	f := &frame.Events{Watch: w.id, Pos: w.pos, Events: make([]frame.Event, len(events))}
+// appendEvents appends whole transactions up to pos, with the data of nodes as far as the state still has what the events
+// tell of.
+func (c *wsConn) appendEvents(w *wsWatch, events []op.Event, pos op.Zxid) error {
+	f := &frame.Events{Watch: w.id, Pos: pos, Events: make([]frame.Event, len(events))}
 	show := eventData{room: answerData, auth: w.filter.Auth}
 	if w.data {
 		show.view = c.viewAt(events[len(events)-1].Zxid)
 	}
-	c.s.backlog.do(len(events), func() {
+	err := c.appendLarge(len(events), func() {
 		for i := range events {
 			e := &f.Events[i]
 			e.Event = events[i]
 			e.ACL = nil
 			e.Data, e.HasData = show.of(&events[i])
-			c.s.metrics.watchEvents.WithLabelValues(e.Type.String()).Inc()
 		}
 		c.write.buf = c.codec.append(c.write.buf, f)
 	})
-	w.told = w.pos
-	c.show(w.pos)
+	if err != nil {
+		return err
+	}
+	for i := range events {
+		c.s.metrics.watchEvents.WithLabelValues(events[i].Type.String()).Inc()
+	}
+	w.pos, w.told = pos, pos
+	c.show(pos)
 	if first := events[0].Zxid; first > w.live {
 		c.write.events = append(c.write.events, first)
 	}
+	return nil
 }
 
 // viewAt returns a state that has reached z, nil if there is none in time. Events are published before the state that they
