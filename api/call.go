@@ -22,7 +22,7 @@ type call struct {
 	s       *Server
 	w       http.ResponseWriter
 	r       *http.Request
-	id      string
+	number  uint64 // among the requests of this server
 	route   *route
 	arg     string // the node's path, or the {id}
 	q       query
@@ -36,12 +36,15 @@ type call struct {
 	replied bool
 	broken  bool // the answer had begun when it failed
 	noRoom  bool // for the answer
+
+	values    [6]string // of the answer's headers, see setHeader
+	ownValues int       // how many of them are in use
 }
 
 // serveHTTP takes a request through what all requests have in common.
 func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	start := s.now()
-	c := &call{s: s, w: w, r: r, id: s.ids + "-" + strconv.FormatUint(s.lastID.Add(1), 10)}
+	c := &call{s: s, w: w, r: r, number: s.lastID.Add(1)}
 	s.metrics.inFlight.Inc()
 	defer s.metrics.inFlight.Dec()
 	c.setCommonHeaders()
@@ -53,24 +56,30 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// id names the request in the log and to its sender, if anything is to be said of it.
+func (c *call) id() string { return c.s.ids + "-" + strconv.FormatUint(c.number, 10) }
+
 func (c *call) setCommonHeaders() {
 	h := c.w.Header()
 	h["Coord-Served-By"] = c.s.servedBy
 	h["X-Content-Type-Options"] = noSniff
 	h["Cache-Control"] = noCache
 	if leader := c.s.leaderName(); leader != "" {
-		h["Coord-Leader"] = []string{leader}
+		c.setHeader("Coord-Leader", leader)
 	}
 	if c.s.isDraining() {
-		h["Connection"] = []string{"close"}
+		c.setHeader("Connection", "close")
 	}
 }
 
 // Values of headers that never change are shared between answers; net/http only reads them.
 var (
-	noSniff  = []string{"nosniff"}
-	noCache  = []string{"no-cache"}
-	jsonType = []string{"application/json"}
+	noSniff    = []string{"nosniff"}
+	noCache    = []string{"no-cache"}
+	jsonType   = []string{"application/json"}
+	octets     = []string{"application/octet-stream"}
+	attachment = []string{"attachment"}
+	sandbox    = []string{"sandbox"}
 )
 
 func (c *call) routeName() string {
@@ -84,7 +93,7 @@ func (c *call) routeName() string {
 func (c *call) run() (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			c.s.log.Error("panic in a request", "request", c.id, "op", c.routeName(), "panic", p, "stack", string(debug.Stack()))
+			c.s.log.Error("panic in a request", "request", c.id(), "op", c.routeName(), "panic", p, "stack", string(debug.Stack()))
 			err = errPanic
 		}
 	}()
@@ -150,7 +159,7 @@ func (c *call) finish(err error) op.Code {
 	if e.Code == op.Internal {
 		level = slog.LevelError
 	}
-	c.s.log.Log(c.r.Context(), level, "a request failed", "request", c.id, "op", c.routeName(), "code", e.Code.String(), "error", err)
+	c.s.log.Log(c.r.Context(), level, "a request failed", "request", c.id(), "op", c.routeName(), "code", e.Code.String(), "error", err)
 	if c.broken = c.replied; c.broken {
 		return e.Code
 	}
@@ -298,7 +307,7 @@ func (c *call) write(status int, contentType []string, body []byte) {
 	c.replied = true
 	h := c.w.Header()
 	h["Content-Type"] = contentType
-	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	c.setHeader("Content-Length", strconv.Itoa(len(body)))
 	c.w.WriteHeader(status)
 	c.w.Write(body)
 }

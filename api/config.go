@@ -76,7 +76,7 @@ func (c *call) readConfig() error {
 	}
 	if form.Node.Czxid != 0 {
 		c.setETag(&form.Node)
-		if c.unchanged(form.Node.ETag()) {
+		if c.unchanged(&form.Node) {
 			c.replied = true
 			c.w.WriteHeader(http.StatusNotModified)
 			return nil

@@ -153,12 +153,12 @@ func (c *call) createOnly() bool {
 	return tag == "*"
 }
 
-// unchanged reports whether If-None-Match has the ETag, so that the caller has what it asks for already.
-func (c *call) unchanged(etag string) bool {
+// unchanged reports whether If-None-Match has the ETag of that stat, so that the caller has what it asks for already.
+func (c *call) unchanged(s *op.Stat) bool {
 	for _, line := range c.r.Header["If-None-Match"] {
 		for tag := range strings.SplitSeq(line, ",") {
 			tag = strings.TrimPrefix(strings.TrimSpace(tag), "W/")
-			if tag == "*" || tag == `"`+etag+`"` {
+			if tag == "*" || tag == quotedETag(s) {
 				return true
 			}
 		}
@@ -315,20 +315,36 @@ func (c *call) requestHash() (h [16]byte) {
 
 // answer headers.
 
+// setHeader sets a header, whose name must be in canonical form. The list of its one value is taken from those that the
+// call has, since an answer has half a dozen.
+func (c *call) setHeader(name, value string) {
+	if c.ownValues == len(c.values) {
+		c.w.Header()[name] = []string{value}
+		return
+	}
+	at := c.ownValues
+	c.ownValues++
+	c.values[at] = value
+	c.w.Header()[name] = c.values[at : at+1 : at+1]
+}
+
 func (c *call) setZxid(z op.Zxid) {
-	c.w.Header()["Coord-Zxid"] = []string{strconv.FormatUint(uint64(z), 10)}
+	c.setHeader("Coord-Zxid", strconv.FormatUint(uint64(z), 10))
 }
 
 func (c *call) setETag(s *op.Stat) {
-	c.w.Header()["Etag"] = []string{`"` + s.ETag() + `"`}
+	c.setHeader("Etag", quotedETag(s))
+}
+
+func quotedETag(s *op.Stat) string {
+	return string(append(s.AppendETag(append(make([]byte, 0, 34), '"')), '"'))
 }
 
 // setFreshness says how fresh what is answered is.
 func (c *call) setFreshness(info op.ReadInfo) {
-	h := c.w.Header()
-	h["Coord-Consistency"] = []string{info.Level.String()}
+	c.setHeader("Coord-Consistency", info.Level.String())
 	if info.Staleness >= 0 {
-		h["Coord-Staleness"] = []string{seconds(info.Staleness)}
+		c.setHeader("Coord-Staleness", seconds(info.Staleness))
 	}
 	c.setZxid(info.Zxid)
 }

@@ -48,6 +48,9 @@ func addrOf(addr net.Addr) netip.Addr {
 
 // hostOnly cuts the port and the brackets of an IPv6 address off.
 func hostOnly(host string) string {
+	if !strings.Contains(host, ":") { // most often, and SplitHostPort would make an error of it
+		return host
+	}
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		return name
 	}

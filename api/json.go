@@ -96,7 +96,7 @@ func appendTime(b []byte, name string, t op.Time) []byte {
 // appendStat appends a stat: ZooKeeper's fields, the kind, and the ETag for a compare-and-set.
 func appendStat(b []byte, s *op.Stat) []byte {
 	b = append(b, `{"etag":"`...)
-	b = append(append(b, s.ETag()...), `",`...)
+	b = append(s.AppendETag(b), `",`...)
 	b = append(appendZxid(b, "czxid", s.Czxid), ',')
 	b = append(appendZxid(b, "mzxid", s.Mzxid), ',')
 	b = append(appendZxid(b, "pzxid", s.Pzxid), ',')
@@ -128,11 +128,6 @@ func appendNode(b []byte, n *op.Node) []byte {
 	b = appendValue(append(b, ','), "data", n.Data)
 	return append(appendStat(append(b, `,"stat":`...), &n.Stat), '}')
 }
-
-// stat is op.Stat within a form that encoding/json encodes.
-type stat op.Stat
-
-func (s *stat) MarshalJSON() ([]byte, error) { return appendStat(nil, (*op.Stat)(s)), nil }
 
 // duration is a time.Duration as its Go string.
 type duration time.Duration

@@ -43,7 +43,7 @@ func (c *call) readNode() error {
 	}
 	c.setETag(res.Stat)
 	switch {
-	case c.unchanged(res.Stat.ETag()):
+	case c.unchanged(res.Stat):
 		c.replied = true
 		c.w.WriteHeader(http.StatusNotModified)
 	case raw:
@@ -56,9 +56,9 @@ func (c *call) readNode() error {
 
 // respondRaw writes a node's bytes so that no browser takes them for a page of this server.
 func (c *call) respondRaw(data []byte) {
-	c.w.Header()["Content-Disposition"] = []string{"attachment"}
-	c.w.Header()["Content-Security-Policy"] = []string{"sandbox"}
-	c.respond(http.StatusOK, "application/octet-stream", data)
+	h := c.w.Header()
+	h["Content-Disposition"], h["Content-Security-Policy"] = attachment, sandbox
+	c.write(http.StatusOK, octets, data)
 }
 
 // read reads o from a state that is as fresh as the caller asks.
@@ -144,8 +144,9 @@ func (c *call) readACL() error {
 // putNode creates a node or sets its data. With If-None-Match: * it only creates, with If-Match or ?version it only sets.
 // ?acl without a value and ?quota are resources of their own, with JSON bodies.
 func (c *call) putNode() error {
+	acl, ok := c.q.peek("acl")
 	switch {
-	case c.q.has("acl") && c.q.values.Get("acl") == "":
+	case ok && acl == "":
 		return c.putACL()
 	case c.q.has("quota"):
 		return c.putQuota()
@@ -194,10 +195,11 @@ func (c *call) newCreate(path string) *op.Create {
 	return o
 }
 
-// written is the answer to a write of one node.
-type written struct {
-	Path string `json:"path"`
-	Stat *stat  `json:"stat"`
+// appendWritten appends the answer to a write of one node.
+func appendWritten(b []byte, path string, s *op.Stat) []byte {
+	b = appendString(append(b, `{"path":`...), path)
+	b = appendStat(append(b, `,"stat":`...), s)
+	return append(b, "}\n"...)
 }
 
 // put does o, a Create or a Set: 201 if it made the node, 200 if it changed it.
@@ -213,9 +215,9 @@ func (c *call) put(o op.Op) error {
 	c.setETag(res.Stat)
 	if _, creates := o.(*op.Create); creates && res.Stat.Czxid == res.Zxid {
 		status = http.StatusCreated
-		c.w.Header()["Location"] = []string{nodeURL(nodesURL, path)}
+		c.setHeader("Location", nodeURL(nodesURL, path))
 	}
-	c.respondJSON(status, written{path, (*stat)(res.Stat)})
+	c.respondBytes(status, appendWritten(make([]byte, 0, statBytes+len(path)), path, res.Stat))
 	return nil
 }
 

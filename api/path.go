@@ -20,6 +20,9 @@ func nodePath(escaped string) (string, error) {
 	if len(escaped) > 3*op.MaxPathBytes {
 		return "", op.Errorf(op.BadPath, "the path is longer than %d bytes", op.MaxPathBytes)
 	}
+	if !strings.Contains(escaped, "%") {
+		return escaped, op.CheckPath(escaped)
+	}
 	var b strings.Builder
 	for seg := range strings.SplitSeq(escaped[1:], "/") {
 		name, err := pathSegment(seg)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -292,7 +293,7 @@ func (m meaning) hintFor(path string) string {
 // writeProblem answers with err. It returns the code, for the metrics.
 func (c *call) writeProblem(err error) op.Code {
 	p := c.newProblem(err)
-	p.Instance = "urn:coord:request:" + c.id
+	p.Instance = "urn:coord:request:" + c.id()
 	p.Leader = c.s.leaderName()
 	h := c.w.Header()
 	if p.RetryAfter > 0 {
@@ -311,11 +312,11 @@ func (c *call) writeProblem(err error) op.Code {
 
 // marshal returns v as JSON and a newline. The forms of this package can't fail to encode.
 func marshal(v any) []byte {
-	var b strings.Builder
+	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
 		panic(fmt.Sprintf("couldn't encode %T: %v", v, err))
 	}
-	return []byte(b.String())
+	return b.Bytes()
 }

@@ -1,7 +1,9 @@
 package api
 
 import (
-	"maps"
+	"errors"
+	"fmt"
+	"iter"
 	"net/url"
 	"regexp"
 	"slices"
@@ -15,9 +17,15 @@ import (
 // query is a request's query being read. Its readers take one parameter each; done names those that nobody took, so
 // that a misspelt one is never ignored.
 type query struct {
-	values url.Values
+	params []param // those that were taken are marked, which all copies of the query see
 	faults *faults
 	route  *route // whose parameters they are, for advice; nil if that is not known
+}
+
+// param is one parameter. There are so few in a request that looking through them is faster than a map.
+type param struct {
+	name, value string
+	taken       bool
 }
 
 // boundWithSemicolon is a bound in the form of the header, whose semicolon separates nothing in a query.
@@ -25,32 +33,94 @@ var boundWithSemicolon = regexp.MustCompile(`\bconsistency=bounded;(?:\+|%20)*ma
 
 func parseQuery(raw string) (query, error) {
 	q := query{faults: new(faults)}
-	if raw == "" {
-		return q, nil
+	if strings.Contains(raw, ";") {
+		raw = boundWithSemicolon.ReplaceAllString(raw, "consistency=bounded&max=")
 	}
-	values, err := url.ParseQuery(boundWithSemicolon.ReplaceAllString(raw, "consistency=bounded&max="))
-	if err != nil {
+	var err error
+	if q.params, err = parseParams(raw); err != nil {
 		return q, withHint(0, op.BadRequest, "Percent-encode what is not a letter or a digit; a semicolon is %3B.",
 			"the query is not well formed: %s", err)
 	}
-	q.values = values
 	return q, nil
 }
 
-// take returns the parameter's value and whether it is there, and forgets it.
-func (q query) take(name string) (string, bool) {
-	v, ok := q.values[name]
-	delete(q.values, name)
-	if len(v) > 1 {
-		q.faults.add(name, "is given more than once")
+// maxParams bounds the memory that a query takes beyond its own length.
+const maxParams = 10_000
+
+var (
+	errParams    = fmt.Errorf("it has more than %d parameters", maxParams)
+	errSemicolon = errors.New("invalid semicolon separator in query")
+)
+
+// parseParams takes and refuses what url.ParseQuery does.
+func parseParams(raw string) ([]param, error) {
+	if raw == "" {
+		return nil, nil
 	}
-	if !ok {
-		return "", false
+	n := strings.Count(raw, "&") + 1
+	if n > maxParams {
+		return nil, errParams
 	}
-	return v[0], true
+	params := make([]param, 0, n)
+	for part := range strings.SplitSeq(raw, "&") {
+		if part == "" {
+			continue
+		}
+		if strings.Contains(part, ";") {
+			return nil, errSemicolon
+		}
+		name, value, _ := strings.Cut(part, "=")
+		var err error
+		if name, err = url.QueryUnescape(name); err != nil {
+			return nil, err
+		}
+		if value, err = url.QueryUnescape(value); err != nil {
+			return nil, err
+		}
+		params = append(params, param{name: name, value: value})
+	}
+	return params, nil
 }
 
-func (q query) has(name string) bool { return q.values.Has(name) }
+// find yields the parameters of that name that nobody has taken.
+func (q query) find(name string) iter.Seq[*param] {
+	return func(yield func(*param) bool) {
+		for i := range q.params {
+			if p := &q.params[i]; p.name == name && !p.taken && !yield(p) {
+				return
+			}
+		}
+	}
+}
+
+// peek returns the parameter's value and whether it is there.
+func (q query) peek(name string) (string, bool) {
+	for p := range q.find(name) {
+		return p.value, true
+	}
+	return "", false
+}
+
+func (q query) has(name string) bool {
+	_, ok := q.peek(name)
+	return ok
+}
+
+// take is peek, and forgets the parameter.
+func (q query) take(name string) (string, bool) {
+	value, n := "", 0
+	for p := range q.find(name) {
+		if n == 0 {
+			value = p.value
+		}
+		p.taken = true
+		n++
+	}
+	if n > 1 {
+		q.faults.add(name, "is given more than once")
+	}
+	return value, n > 0
+}
 
 func (q query) text(name string) string {
 	v, _ := q.take(name)
@@ -59,9 +129,12 @@ func (q query) text(name string) string {
 
 // all returns the values of a parameter that may be given more than once.
 func (q query) all(name string) []string {
-	v := q.values[name]
-	delete(q.values, name)
-	return v
+	var all []string
+	for p := range q.find(name) {
+		p.taken = true
+		all = append(all, p.value)
+	}
+	return all
 }
 
 // flag reads a parameter that says yes by being there: ?name, ?name=true or ?name=false.
@@ -122,10 +195,8 @@ func (q query) duration(name string) time.Duration {
 
 // acl reads all parameters of that name, each one entry "scheme:id:perms", as ZooKeeper's shell writes them.
 func (q query) acl(name string) []op.ACL {
-	entries := q.values[name]
-	delete(q.values, name)
 	var list []op.ACL
-	for _, s := range entries {
+	for _, s := range q.all(name) {
 		a, ok := parseACLEntry(s)
 		if !ok {
 			q.faults.add(name, "must be scheme:id:perms, such as world:anyone:r or ip:10.0.0.0/8:cdrwa")
@@ -148,8 +219,8 @@ func parseACLEntry(s string) (op.ACL, bool) {
 // none refuses parameters that go against what the request does.
 func (q query) none(why string, names ...string) {
 	for _, name := range names {
-		if q.values.Has(name) {
-			delete(q.values, name)
+		if q.has(name) {
+			q.all(name)
 			q.faults.add(name, "%s", why)
 		}
 	}
@@ -157,10 +228,14 @@ func (q query) none(why string, names ...string) {
 
 // done returns what was wrong with the query, nil if nothing.
 func (q query) done() error {
-	if len(q.values) == 0 {
-		return q.faults.err()
+	var left []string
+	for _, p := range q.params {
+		if !p.taken {
+			left = append(left, p.name)
+		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(q.values)) {
+	slices.Sort(left)
+	for _, name := range slices.Compact(left) {
 		q.faults.unknown(name, "%s", noParameter(q.route, name))
 	}
 	return q.faults.err()

@@ -71,7 +71,7 @@ func (w *watching) stopped(err error) error {
 		w.c.s.metrics.slowConsumers.Inc()
 	case errors.Is(err, &op.Error{Code: op.Overloaded}): // counted by itself
 	case err != nil && w.c.r.Context().Err() == nil:
-		w.c.s.log.Warn("an event stream broke off", "request", w.c.id, "error", err)
+		w.c.s.log.Warn("an event stream broke off", "request", w.c.id(), "error", err)
 	}
 	return nil
 }

@@ -45,7 +45,7 @@ func (c *call) webSocket() error {
 		return err
 	}
 	c.replied = true
-	conn := newWSConn(c.s, ws, c.id, c.auth, limit)
+	conn := newWSConn(c.s, ws, c.id(), c.auth, limit)
 	if !c.s.enterSocket(conn) {
 		return ws.Close()
 	}

@@ -57,7 +57,13 @@ type Stat struct {
 // ETag returns "mzxid.version", which no other state of any node at this path ever has: unlike the version alone, it
 // survives deletion and recreation.
 func (s *Stat) ETag() string {
-	return strconv.FormatUint(uint64(s.Mzxid), 10) + "." + strconv.FormatInt(int64(s.Version), 10)
+	return string(s.AppendETag(make([]byte, 0, 32)))
+}
+
+// AppendETag appends the ETag to b.
+func (s *Stat) AppendETag(b []byte) []byte {
+	b = append(strconv.AppendUint(b, uint64(s.Mzxid), 10), '.')
+	return strconv.AppendInt(b, int64(s.Version), 10)
 }
 
 // Perm is a set of permissions.
