@@ -33,9 +33,9 @@ type Backend interface {
 	View(ctx context.Context, o op.ReadOptions) (*fsm.View, op.ReadInfo, error)
 	// Watch returns the changes after from that match f. It never blocks.
 	Watch(f watch.Filter, from op.Zxid) (*watch.Stream, error)
-	// KeepAlive reports that the session's owner is alive and returns nil once the leader has confirmed it. The session
-	// then lives at least its timeout, counted from when KeepAlive was called.
-	KeepAlive(ctx context.Context, id op.SessionID) error
+	// KeepAlive reports that the session's owner is alive and returns once the leader has confirmed it. The session then
+	// lives at least that timeout, counted from when KeepAlive was called: one that was in force after the confirmation.
+	KeepAlive(ctx context.Context, id op.SessionID) (timeout time.Duration, err error)
 	// TimeLeft returns how long the session has to live as the leader counts, if nothing is heard of it.
 	TimeLeft(ctx context.Context, id op.SessionID) (time.Duration, error)
 	// DoLater is Do without the wait: done is called once, by a goroutine that must not be held up, perhaps before DoLater
@@ -47,7 +47,7 @@ type Backend interface {
 	// Drive has what was handed to DoLater and ViewLater done now, on the caller's goroutine if it must be: without it
 	// that is done with what others ask for, or a moment later. The caller must hold no lock that done takes.
 	Drive()
-	// KeepAliveLater is KeepAlive without the wait, for as long as it takes.
+	// KeepAliveLater is KeepAlive without the wait, for as long as it takes, and without the timeout.
 	KeepAliveLater(id op.SessionID, done func(error))
 	// FollowSession has told called with how the session stands, and then whenever it has been attached, given another
 	// timeout, or ended, as this member applies that, until stop is called. Told must not block.

@@ -115,7 +115,7 @@ func (c *call) renewTerm() error {
 	defer x.close()
 	ctx, cancel := c.withTimeout()
 	defer cancel()
-	if err := c.s.backend.KeepAlive(ctx, x.id); err != nil {
+	if _, err := c.s.backend.KeepAlive(ctx, x.id); err != nil {
 		return readError(err)
 	}
 	t, err := recipe.InTerm(ctx, x, c.arg)

@@ -331,7 +331,7 @@ func (c *call) renewLock() error {
 	defer x.close()
 	ctx, cancel := c.withTimeout()
 	defer cancel()
-	if err := c.s.backend.KeepAlive(ctx, x.id); err != nil {
+	if _, err := c.s.backend.KeepAlive(ctx, x.id); err != nil {
 		return readError(err)
 	}
 	g, err := recipe.Held(ctx, x, c.arg, token)

@@ -189,16 +189,29 @@ func (m *member) Watch(f watch.Filter, from op.Zxid) (*watch.Stream, error) {
 	return m.history.Subscribe(f, from)
 }
 
-func (m *member) KeepAlive(ctx context.Context, id op.SessionID) error {
+func (m *member) KeepAlive(ctx context.Context, id op.SessionID) (time.Duration, error) {
 	m.mu.Lock()
 	unproven, over := m.unproven, m.over(ctx)
-	known := m.tracker.Heard(id, 0)
 	m.mu.Unlock()
-	switch {
-	case unproven:
+	if unproven {
 		<-over
-		return cmp.Or(ctx.Err(), context.DeadlineExceeded)
-	case !known:
+		return 0, cmp.Or(ctx.Err(), context.DeadlineExceeded)
+	}
+	if err := m.heard(id); err != nil {
+		return 0, err
+	}
+	v, _, err := m.View(ctx, op.ReadOptions{Level: op.Linearizable})
+	if err != nil {
+		return 0, err
+	}
+	s, _ := v.Session(id)
+	return s.Timeout, nil
+}
+
+func (m *member) heard(id op.SessionID) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.tracker.Heard(id, 0) {
 		return &op.Error{Code: op.SessionExpired}
 	}
 	return nil
@@ -251,13 +264,11 @@ func (m *member) ViewLater(o op.ReadOptions, done func(*fsm.View, op.ReadInfo, e
 func (m *member) Drive() {}
 
 func (m *member) KeepAliveLater(id op.SessionID, done func(error)) {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
 	m.mu.Lock()
 	unproven := m.unproven
 	m.mu.Unlock()
 	if !unproven {
-		done(m.KeepAlive(ctx, id))
+		done(m.heard(id))
 	}
 }
 

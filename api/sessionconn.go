@@ -139,7 +139,7 @@ func (x *sessionConn) keepAlive(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, x.ttl/3)
 	defer cancel()
-	err := x.c.s.backend.KeepAlive(ctx, x.id)
+	_, err := x.c.s.backend.KeepAlive(ctx, x.id)
 	if errors.Is(err, &op.Error{Code: op.SessionExpired}) {
 		x.end(errSessionEnded)
 		return err

@@ -238,10 +238,9 @@ type aliveForm struct {
 }
 
 // keepAlive keeps a session alive. Its answer says that the session lives at least ttl, counted from when the request was
-// sent: it has been confirmed by a leader that still led after it had heard of it. The ttl is one that was in force when
-// the request came, so the session is looked up linearizably: an old, longer one would promise too much.
+// sent: it has been confirmed by a leader that still led after it had heard of it.
 func (c *call) keepAlive() error {
-	s, err := c.mine(op.Linearizable)
+	s, err := c.mine(op.Eventual)
 	if err != nil {
 		return err
 	}
@@ -250,10 +249,11 @@ func (c *call) keepAlive() error {
 	}
 	ctx, cancel := c.withTimeout()
 	defer cancel()
-	if err := c.s.backend.KeepAlive(ctx, s.ID); err != nil {
+	timeout, err := c.s.backend.KeepAlive(ctx, s.ID)
+	if err != nil {
 		return readError(err)
 	}
-	c.respondJSON(http.StatusOK, aliveForm{s.ID, duration(s.Timeout)})
+	c.respondJSON(http.StatusOK, aliveForm{s.ID, duration(timeout)})
 	return nil
 }
 

@@ -50,11 +50,11 @@ func (m *Member) Watch(f watch.Filter, from op.Zxid) (*watch.Stream, error) {
 	return r.Watch(f, from)
 }
 
-// KeepAlive gives a sign of life of a session and waits until it is confirmed.
-func (m *Member) KeepAlive(ctx context.Context, id op.SessionID) error {
+// KeepAlive gives a sign of life of a session and waits until it is confirmed; see replica.Replica.KeepAlive.
+func (m *Member) KeepAlive(ctx context.Context, id op.SessionID) (timeout time.Duration, err error) {
 	r, err := m.running()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	return r.KeepAlive(ctx, id)
 }

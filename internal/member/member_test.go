@@ -338,6 +338,30 @@ func TestEndIsToldFirst(t *testing.T) {
 	}
 }
 
+// A sign of life is worth the timeout that the session has when it is confirmed, and nothing once the session has ended.
+func TestKeepAlive(t *testing.T) {
+	x := newCluster(t, 1).start().nodes[0]
+	do := func(session op.SessionID, o op.Op) *op.Result {
+		t.Helper()
+		res := x.Do(t.Context(), &op.Request{Session: session, Op: o})
+		if res.Err != nil {
+			t.Fatal(res.Err)
+		}
+		return res
+	}
+	id := do(0, &op.OpenSession{Timeout: time.Minute}).Session.ID
+	for _, want := range []time.Duration{time.Minute, 50 * time.Second, 55 * time.Second} {
+		do(id, &op.SetTimeout{Session: id, Timeout: want})
+		if got, err := x.KeepAlive(t.Context(), id); got != want || err != nil {
+			t.Errorf("it is worth %s, %v; want %s", got, err, want)
+		}
+	}
+	do(id, &op.CloseSession{Session: id})
+	if _, err := x.KeepAlive(t.Context(), id); !errors.Is(err, &op.Error{Code: op.SessionExpired}) {
+		t.Errorf("after its end: %v", err)
+	}
+}
+
 // Leadership that is handed over arrives, and the member that had it goes on.
 func TestHandOver(t *testing.T) {
 	c := newCluster(t, 3).start()

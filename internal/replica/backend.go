@@ -119,21 +119,41 @@ func (r *Replica) Watch(f watch.Filter, from op.Zxid) (*watch.Stream, error) {
 	return r.history.Subscribe(f, from)
 }
 
-// KeepAlive gives a sign of life of the session and waits until a leader has confirmed it: from then on the session is
-// safe for its timeout, counted from when KeepAlive was called. Signs of life are reported once a tick, so nobody is
-// woken for it.
-func (r *Replica) KeepAlive(ctx context.Context, id op.SessionID) error {
-	ch := make(chan error, 1)
-	if !r.inbox.put(&KeepAlive{Session: id, Done: func(err error) { ch <- err }}) {
-		return r.refusal()
+// KeepAlive gives a sign of life of the session and waits until a leader has confirmed it. It returns the timeout for which
+// the session is safe from then on, counted from when KeepAlive was called: one that was in force after the confirmation.
+// This member may know an older, longer one, so it is looked up linearizably, for all sessions that are confirmed together
+// by one round. Signs of life are reported once a tick, so nobody is woken for it.
+func (r *Replica) KeepAlive(ctx context.Context, id op.SessionID) (time.Duration, error) {
+	type answer struct {
+		timeout time.Duration
+		err     error
 	}
+	ch := make(chan answer, 1)
+	look := func(v *fsm.View, _ op.ReadInfo, err error) {
+		if err != nil {
+			ch <- answer{0, err}
+			return
+		}
+		s, alive := v.Session(id)
+		if !alive {
+			err = errEnded
+		}
+		ch <- answer{s.Timeout, err}
+	}
+	r.KeepAliveLater(id, func(err error) {
+		if err != nil {
+			ch <- answer{0, err}
+			return
+		}
+		r.ViewLater(op.ReadOptions{Level: op.Linearizable}, look)
+	})
 	select {
-	case err := <-ch:
-		return err
+	case a := <-ch:
+		return a.timeout, a.err
 	case <-ctx.Done():
-		return r.notInTime()
+		return 0, r.notInTime()
 	case <-r.done:
-		return errStopped
+		return 0, errStopped
 	}
 }
 

@@ -36,6 +36,9 @@ const (
 	askTicks     = 40      // after which a question to the leader is given up
 )
 
+// errEnded answers a sign of life of a session that is no more.
+var errEnded = &op.Error{Code: op.SessionExpired, Outcome: op.Decided, Detail: "the session has ended"}
+
 // lives carries signs of life to the leader's tracker and back their confirmation, and proposes expiries and reaping.
 //
 // A sign of life is confirmed only by a round that began after the leader had heard it: otherwise a deposed leader,
@@ -85,7 +88,7 @@ func (l *lives) init(c *Core, t *session.Tracker) {
 func (c *Core) KeepAlive(k *KeepAlive) {
 	l := &c.lives
 	if _, ok := c.machine.Session(k.Session); !ok && !c.halt.halted() {
-		l.finish(k, &op.Error{Code: op.SessionExpired, Outcome: op.Decided, Detail: "the session has ended"})
+		l.finish(k, errEnded)
 		return
 	}
 	if l.waiting >= maxLivesWait {
@@ -366,7 +369,7 @@ func (l *lives) ended(id op.SessionID) {
 	delete(l.heard, id)
 	for _, k := range p.waits {
 		l.waiting--
-		l.finish(k, &op.Error{Code: op.SessionExpired, Outcome: op.Decided, Detail: "the session has ended"})
+		l.finish(k, errEnded)
 	}
 }
 
