@@ -307,34 +307,36 @@ func (l *Lock) refuseReentrance(ctx context.Context, p *place) error {
 }
 
 // confirm has the state machine check that it is p's turn, while its session lives, and records the tenure. It returns
-// false if it isn't; p then says why.
+// false if it isn't; p then says why. That another one was faster is no error of a stale token, so it is not counted as one;
+// but whose turn it is after a legacy is known only once that is deleted.
 func (l *Lock) confirm(ctx context.Context, p *place) (bool, error) {
+	when := []op.Op{&op.Check{Path: l.keeper(), If: op.Cond{Absent: true}}}
+	holder := &op.Holder{Dir: l.dir, Token: p.token, Rule: l.rule}
 	var then []op.Op
 	inherits := l.inherits(p)
 	if inherits {
-		then = append(then, exactly(op.Join(l.dir, p.legacy.name), p.legacy.mzxid))
+		then = append(then, exactly(op.Join(l.dir, p.legacy.name), p.legacy.mzxid), holder)
+	} else {
+		when = append(when, holder)
 	}
-	record := len(then) + 1
-	then = append(then, &op.Holder{Dir: l.dir, Token: p.token, Rule: l.rule}, l.recording(l.tenure(p.token)))
+	record := len(then)
+	then = append(then, l.recording(l.tenure(p.token)))
 	if l.spec.AtLeast > 0 {
 		then = append(then, &op.Create{
 			Path: l.keeper(), Data: l.tenure(p.token), Kind: op.TTL, TTL: l.spec.AtLeast,
 		})
 	}
-	o := &op.Txn{
-		If: []op.Op{&op.Check{Path: l.keeper(), If: op.Cond{Absent: true}}}, Then: then,
-		Else: []op.Op{&op.Exists{Path: l.keeper()}},
-	}
-	res, err := l.do(o)
+	res, err := l.do(&op.Txn{If: when, Then: then, Else: []op.Op{&op.Exists{Path: l.keeper()}}})
 	switch {
-	case errors.Is(err, &op.Error{Code: op.StaleToken}), inherits && changed(err):
-		p.legacy = legacy{}
+	case inherits && (errors.Is(err, &op.Error{Code: op.StaleToken}) || changed(err)):
 		return false, l.stand(ctx, p)
 	case err != nil:
 		return false, err
-	case res.Else:
+	case res.Else && res.Results[0].Stat != nil:
 		p.kept, p.zxid = true, res.Zxid
 		return false, nil
+	case res.Else:
+		return false, l.stand(ctx, p)
 	}
 	p.record, p.zxid = res.Results[record].Path, res.Zxid
 	return true, nil

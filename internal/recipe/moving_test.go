@@ -85,3 +85,49 @@ func TestTakenOutWhileRenaming(t *testing.T) {
 		t.Errorf("%v, taken out: %t", err, *done)
 	}
 }
+
+// TestTakenOutWhileConfirming: a waiter that is taken out of the line when its turn has come is told so, and nothing that it has
+// asked for was refused for a stale token, as the write of a holder that comes too late is.
+func TestTakenOutWhileConfirming(t *testing.T) {
+	w := newWorld(t)
+	w.applied = func(r *op.Request, res *op.Result) {
+		if res.Err != nil && res.Err.Code == op.StaleToken {
+			t.Errorf("%+v: %v", r.Op, res.Err)
+		}
+	}
+	lockOf := func(c *conn) *Lock {
+		l, err := NewLock(c, Spec{Name: "x", Rand: w})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	held, err := lockOf(w.open()).Try(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	waiter := w.open()
+	confirming := false
+	waiter.blur = func(o op.Op) (bool, bool) {
+		if x, ok := o.(*op.Txn); ok && len(x.Else) == 1 && x.Else[0].Verb() == op.VerbExists {
+			waiter.blur, confirming = nil, true
+			for n := range children(t.Context(), w.admin(), "/locks/x", false) {
+				w.apply(&op.Request{Op: &op.Delete{Path: n.Path, If: op.Always}}, 0)
+			}
+		}
+		return true, false
+	}
+	var lost error
+	w.spawn("waiter", func(ctx context.Context, task *task) {
+		defer stopped()
+		_, lost = lockOf(waiter.as(task)).Acquire(ctx)
+	})
+	w.run(nil, nil)
+	if err := held.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.run(nil, nil)
+	if !confirming || !errors.Is(lost, &op.Error{Code: op.NotHolder}) {
+		t.Errorf("confirming: %t; %v", confirming, lost)
+	}
+}
