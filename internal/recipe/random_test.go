@@ -29,6 +29,7 @@ var (
 //   - clean: nothing of those who are done is left in the line
 //   - delayed: what a holder's lost session leaves is gone only when the delay is over, by force, or by its own owner, and
 //     until then nobody holds the lock
+//   - spared: when nobody can go on, no owner who wants to be alone waits for what it has left itself
 func TestRandom(t *testing.T) {
 	total := tally{}
 	for i := range *seeds {
@@ -39,13 +40,13 @@ func TestRandom(t *testing.T) {
 			return
 		}
 	}
-	if min(total.grants, total.ended, total.gaveUp, total.broken, total.busy, total.delayed, total.spared) == 0 {
+	if min(total.grants, total.ended, total.gaveUp, total.broken, total.busy, total.delayed, total.spared, total.waited) == 0 {
 		t.Errorf("something never happened: %+v", total)
 	}
 	t.Logf("%+v", total)
 }
 
-type tally struct{ grants, busy, gaveUp, ended, broken, other, delayed, spared int }
+type tally struct{ grants, busy, gaveUp, ended, broken, other, delayed, spared, waited int }
 
 // game is one schedule.
 type game struct {
@@ -95,6 +96,7 @@ func (g *game) play() {
 		}
 		g.check()
 	})
+	g.checkSpared()
 	g.settleDown()
 }
 
@@ -103,6 +105,7 @@ func (g *game) settleDown() {
 	for range 20 {
 		g.pass(1000)
 		g.run(g.rng, g.check)
+		g.checkSpared()
 	}
 	for _, task := range g.tasks {
 		if !task.done {
@@ -254,6 +257,20 @@ func (g *game) checkLeft(r *op.Request) {
 		g.spared++
 	}
 	g.left = nil
+}
+
+// checkSpared looks, when nobody can go on before time passes, whether somebody waits for what its own lost session has left.
+func (g *game) checkSpared() {
+	i, err := Inspect(context.Background(), g.admin(), "x")
+	if err != nil || i.Delayed == nil || i.Kept != 0 { // a minimum hold is for its owner too
+		return
+	}
+	g.waited++
+	for _, c := range i.Waiters {
+		if c.Owner == i.Delayed.Owner && !c.Shared {
+			g.fail("%s waits for what it has left", c.Owner)
+		}
+	}
 }
 
 // check holds all who believe that they hold the lock, and whose nodes stand, against each other.
