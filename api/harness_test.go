@@ -37,6 +37,7 @@ func newFixture(t testing.TB, edit ...func(*Config)) *fixture {
 	t.Helper()
 	m := newMember()
 	c := Config{Backend: m, Name: "n1", Version: "v0-test", Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	c.Limits.HeaderTimeout = wsPatience // a client that the machine holds up is no slow one
 	for _, f := range edit {
 		f(&c)
 	}

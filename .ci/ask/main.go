@@ -19,7 +19,7 @@ func main() {
 }
 
 func ask(base string) error {
-	deadline := time.Now().Add(3 * time.Minute) // a cold build comes first
+	deadline := time.Now().Add(5 * time.Minute) // a cold build comes first
 	for {
 		if _, err := do("GET", base+"/readyz", ""); err == nil {
 			break

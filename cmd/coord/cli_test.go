@@ -62,7 +62,9 @@ func startMember(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	door, err := api.New(api.Config{Backend: m, Name: "n1", Version: "v0-test", Logger: log, Metrics: api.NewMetrics()})
+	door, err := api.New(api.Config{
+		Backend: m, Name: "n1", Version: "v0-test", Logger: log, Metrics: api.NewMetrics(), Limits: api.Limits{HeaderTimeout: slowest},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -120,7 +121,7 @@ func (c *cluster) start(p *process) {
 		args = append([]string{"sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$@"`, p.files), "sh"}, args...)
 	}
 	p.cmd = exec.Command(args[0], args[1:]...)
-	p.cmd.Env = append(os.Environ(), c.env...)
+	p.cmd.Env = slices.Concat([]string{"COORD_HEADER_TIMEOUT=" + slowest.String()}, os.Environ(), c.env)
 	p.cmd.Stderr = p.log
 	if err := p.cmd.Start(); err != nil {
 		c.t.Fatal(err)
