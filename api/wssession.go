@@ -52,7 +52,7 @@ func (s *wsSession) silence() time.Duration {
 func (c *wsConn) hello(f *frame.Hello) bool {
 	c.pause()
 	start := c.s.uptime()
-	w, err := c.greet(f)
+	w, err := c.greetApart(f)
 	code := op.OK
 	if err != nil {
 		code = unwrap(err).what.Code
@@ -88,6 +88,20 @@ func (c *wsConn) failHello(id uint64, err error) {
 		code = frame.CloseProtocol
 	}
 	c.end(wsEnd{code: code, text: e.Code.String(), id: id, err: err})
+}
+
+// greetApart greets on a goroutine of its own, whose stack goes with it: to open a session may mean to move the core on,
+// which takes a deeper one than a reader without anything to do should keep.
+func (c *wsConn) greetApart(f *frame.Hello) (w *frame.Welcome, err error) {
+	done := make(chan any)
+	go func() {
+		defer func() { done <- recover() }()
+		w, err = c.greet(f)
+	}()
+	if p := <-done; p != nil {
+		panic(p)
+	}
+	return w, err
 }
 
 func (c *wsConn) greet(f *frame.Hello) (*frame.Welcome, error) {
