@@ -42,8 +42,9 @@ type Backend interface {
 	// returns. Abandon gives up the wait; true says that the request surely has not been and will not be done, and done
 	// not called. Requests of one caller enter the log in the order of their calls, as far as they do.
 	DoLater(r *op.Request, done func(*op.Result)) (abandon func() bool)
-	// ViewLater is View without the wait. It must be done at once for Eventual.
-	ViewLater(o op.ReadOptions, done func(*fsm.View, op.ReadInfo, error)) (abandon func())
+	// ViewLater is View without the wait. It must be done at once for Eventual. Abandon is nil if done was called before
+	// ViewLater returned, and else true, as for DoLater.
+	ViewLater(o op.ReadOptions, done func(*fsm.View, op.ReadInfo, error)) (abandon func() bool)
 	// Drive has what was handed to DoLater and ViewLater done now, on the caller's goroutine if it must be: without it
 	// that is done with what others ask for, or a moment later. The caller must hold no lock that done takes.
 	Drive()

@@ -251,14 +251,15 @@ func (m *member) DoLater(r *op.Request, done func(*op.Result)) func() bool {
 	return func() bool { return false }
 }
 
-func (m *member) ViewLater(o op.ReadOptions, done func(*fsm.View, op.ReadInfo, error)) func() {
+func (m *member) ViewLater(o op.ReadOptions, done func(*fsm.View, op.ReadInfo, error)) func() bool {
 	ctx, cancel := context.WithCancel(context.Background())
 	if o.Level == op.Eventual && o.MinZxid == 0 {
 		done(m.View(ctx, o))
-		return cancel
+		cancel()
+		return nil
 	}
 	go func() { done(m.View(ctx, o)) }()
-	return cancel
+	return func() bool { cancel(); return true }
 }
 
 func (m *member) Drive() {}

@@ -218,6 +218,26 @@ func (c *wsConn) awaitRoom(full func() bool) {
 type wsSocket struct {
 	net.Conn
 	reader *wsConn // nil during the handshake
+
+	mu      sync.Mutex
+	writeBy time.Time // deadline of writing
+}
+
+// wsSlack is how much later than asked for a write may fail.
+const wsSlack = 100 * time.Millisecond
+
+// SetWriteDeadline lets a deadline stand that is late enough and at most wsSlack too late. Every message asks for one of its
+// own, and to move one takes as long as to find the node that is read.
+func (s *wsSocket) SetWriteDeadline(t time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if late := s.writeBy.Sub(t); late >= 0 && late <= wsSlack {
+		return nil
+	}
+	if s.writeBy = t; !t.IsZero() {
+		s.writeBy = t.Add(wsSlack)
+	}
+	return s.Conn.SetWriteDeadline(s.writeBy)
 }
 
 // Read reads what the client sends.

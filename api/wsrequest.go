@@ -7,6 +7,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -319,7 +320,9 @@ func (c *wsConn) viewLater(r *wsRequest, o op.ReadOptions) {
 		r.view, r.info, r.err = v, info, err
 		c.finish(r)
 	})
-	c.abandonable(r, func() bool { abandon(); return true })
+	if abandon != nil {
+		c.abandonable(r, abandon)
+	}
 }
 
 // answer sends what became of a request.
@@ -400,24 +403,30 @@ func (c *wsConn) appendRead(r *wsRequest, f *frame.Read) error {
 	}
 	c.s.metrics.ReadDone(r.info, c.s.leaderName() == c.s.name)
 	c.show(r.info.Zxid)
-	res := c.appendFound(r, f.Op)
-	if res.Err != nil {
-		return res.Err
+	if err := c.appendFound(r, f.Op); err != nil {
+		return err
 	}
 	return nil
 }
 
-// appendFound reads and appends what was found, or that there is no room for it.
-func (c *wsConn) appendFound(r *wsRequest, o op.Op) (res op.Result) {
+// found is lent while what was read is appended: it is large, and no longer looked at then.
+var found = sync.Pool{New: func() any { return new(op.Result) }}
+
+// appendFound reads and appends what was found, or why nothing was: also if there is no room for it.
+func (c *wsConn) appendFound(r *wsRequest, o op.Op) *op.Error {
+	res := found.Get().(*op.Result)
 	err := c.appendLarge(listed(r.view, o), func() {
-		res = r.view.Read(o, c.read.auth)
-		c.appendReply(r, r.info, &res)
+		*res = r.view.Read(o, c.read.auth)
+		c.appendReply(r, r.info, res)
 	})
-	if err != nil {
-		res = op.Result{Err: err}
-		c.appendReply(r, op.ReadInfo{}, &res)
+	if err == nil {
+		err = res.Err
+	} else {
+		c.appendReply(r, op.ReadInfo{}, &op.Result{Err: err})
 	}
-	return res
+	*res = op.Result{}
+	found.Put(res)
+	return err
 }
 
 // appendLarge appends what f does, which comes to about so many nodes or events; nothing, if there is no room for it.

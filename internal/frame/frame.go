@@ -126,6 +126,7 @@ func Append(b []byte, f Frame) []byte {
 type Decoder struct {
 	rest       []byte
 	fromServer bool
+	body       wire.Reader // of the frame that is being decoded
 }
 
 // FromClient returns a decoder of a message that a client has sent: a frame that only servers send is an error.
@@ -141,7 +142,7 @@ func (d *Decoder) Next() (Frame, error) {
 		return nil, io.EOF
 	}
 	kind := Kind(d.rest[0])
-	body, err := d.body()
+	body, err := d.cut()
 	if err != nil {
 		return nil, fmt.Errorf("a frame of kind %s: %w", kind, err)
 	}
@@ -149,16 +150,16 @@ func (d *Decoder) Next() (Frame, error) {
 	if f == nil || kind.FromServer() != d.fromServer {
 		return nil, fmt.Errorf("%w: a frame of kind %s is not expected from this side", wire.ErrMalformed, kind)
 	}
-	r := wire.NewReader(body)
-	f.decode(r)
-	if err := r.Done(); err != nil {
+	d.body = *wire.NewReader(body)
+	f.decode(&d.body)
+	if err := d.body.Done(); err != nil {
 		return nil, fmt.Errorf("a frame of kind %s: %w", kind, err)
 	}
 	return f, nil
 }
 
-// body cuts the next frame off and returns what is in it.
-func (d *Decoder) body() ([]byte, error) {
+// cut cuts the next frame off and returns what is in it.
+func (d *Decoder) cut() ([]byte, error) {
 	r := wire.NewReader(d.rest[1:])
 	n := r.Uint()
 	if n > uint64(r.Len()) {

@@ -18,11 +18,11 @@ func (m *Member) DoLater(req *op.Request, done func(*op.Result)) (abandon func()
 }
 
 // ViewLater finds a state that is as fresh as o asks; see replica.Replica.ViewLater.
-func (m *Member) ViewLater(o op.ReadOptions, done func(*fsm.View, op.ReadInfo, error)) (abandon func()) {
+func (m *Member) ViewLater(o op.ReadOptions, done func(*fsm.View, op.ReadInfo, error)) (abandon func() bool) {
 	r, err := m.running()
 	if err != nil {
 		done(nil, op.ReadInfo{}, err)
-		return func() {}
+		return nil
 	}
 	return r.ViewLater(o, done)
 }

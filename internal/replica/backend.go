@@ -98,15 +98,16 @@ func (r *Replica) Submit(req *op.Request, done func(*op.Result)) (abandon func()
 }
 
 // ViewLater is View for callers that don't wait: it calls done once, at once if the state is fresh enough, else when
-// the core has been driven, unless the wait is abandoned first.
-func (r *Replica) ViewLater(o op.ReadOptions, done func(*fsm.View, op.ReadInfo, error)) (abandon func()) {
+// the core has been driven, unless the wait is abandoned first. Abandon is nil if it was called.
+func (r *Replica) ViewLater(o op.ReadOptions, done func(*fsm.View, op.ReadInfo, error)) (abandon func() bool) {
 	if v, info, err, ok := r.pub.Load().Serve(o, r.opt.Now().Mono); ok {
 		done(v, info, err)
-		return func() {}
+		return nil
 	}
 	read := &Read{Options: o, Done: done}
 	if !r.inbox.put(read) {
 		done(nil, op.ReadInfo{}, r.refusal())
+		return nil
 	}
 	return read.Abandon
 }

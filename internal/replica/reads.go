@@ -20,8 +20,11 @@ type Read struct {
 	abandoned atomic.Bool
 }
 
-// Abandon ends the wait. Safe for concurrent use with the core.
-func (r *Read) Abandon() { r.abandoned.Store(true) }
+// Abandon ends the wait; true says that nothing has been done, as ever for a read. Safe for concurrent use with the core.
+func (r *Read) Abandon() bool {
+	r.abandoned.Store(true)
+	return true
+}
 
 // round is one question to a quorum whether its leader still leads, and up to where the log is decided. At most one is
 // in flight. It serves every read that waited when it began, and on a leader it confirms the keep-alives heard, and
