@@ -93,6 +93,9 @@ var forwarded = []os.Signal{
 	syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
 }
 
+// toDie is how long what was killed may take to be gone. Beyond that it is something that the kernel can't end.
+const toDie = 10 * time.Second
+
 // Start runs a program. If it can't be run, StartCode says what that is to a shell. Otherwise Wait must be called.
 func Start(c Command) (*Process, error) {
 	if c.Grace == 0 {
@@ -163,7 +166,7 @@ func (p *Process) supervise() {
 			stop, kill = nil, p.end(p.patience())
 		case <-kill:
 			p.toGroup(syscall.SIGKILL)
-			kill, leave = nil, time.After(time.Second)
+			kill, leave = nil, time.After(toDie)
 		case <-exited:
 			if exited = nil; stop != nil {
 				stop, kill = nil, p.end(p.grace)

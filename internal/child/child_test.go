@@ -87,12 +87,28 @@ func (c *talking) pid() int {
 
 // runs reports whether a process does anything; one that has ended and that nobody has taken note of doesn't.
 func runs(pid int) bool {
+	s := state(pid)
+	return s != "" && s != "Z" && s != "X"
+}
+
+// state returns what a process is doing, in a letter as in proc(5); "" if there is none.
+func state(pid int) string {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return false
+	_, after, ok := strings.Cut(string(stat), ") ")
+	if err != nil || !ok {
+		return ""
 	}
-	_, after, _ := strings.Cut(string(stat), ") ")
-	return !strings.HasPrefix(after, "Z") && !strings.HasPrefix(after, "X")
+	return after[:1]
+}
+
+// until waits for what comes on any machine, if it comes.
+func until(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patient); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("it never came that %s", what)
+		}
+	}
 }
 
 func TestCodes(t *testing.T) {
@@ -134,7 +150,7 @@ func TestStreams(t *testing.T) {
 	t.Setenv("KEPT", "kept")
 	p, err := child.Start(child.Command{
 		Args: []string{"sh", "-c", `cat; echo "$KEPT $1" >&2; echo $NEW >&2`, "sh", "a  b; $x"}, Env: []string{"NEW=new"},
-		Stdin: strings.NewReader("from here"), Stdout: &out, Stderr: &errs,
+		Stdin: strings.NewReader("from here"), Stdout: &out, Stderr: &errs, Grace: patient,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -171,8 +187,9 @@ func TestStopKills(t *testing.T) {
 
 // TestStoppedHears: a program that is suspended is continued, so that it ends by SIGTERM.
 func TestStoppedHears(t *testing.T) {
-	p := run(t, child.Command{}, `trap 'exit 3' TERM; echo ready; kill -STOP $$; while :; do sleep 0.01; done`)
-	p.line()
+	p := run(t, child.Command{}, `trap 'exit 3' TERM; echo $$; kill -STOP $$; while :; do sleep 0.01; done`)
+	pid := p.pid()
+	until(t, "the program has stopped itself", func() bool { return state(pid) == "T" })
 	p.Stop(errLost, patient)
 	if r := p.Wait(); r.Code != 3 {
 		t.Errorf("%+v", r)
@@ -241,9 +258,5 @@ func TestParentKilled(t *testing.T) {
 		t.Errorf("it says %q", lines.Text())
 	}
 	parent.Wait()
-	for end := time.Now().Add(patient); runs(pid); time.Sleep(time.Millisecond) { // its files are closed before it has ended
-		if time.Now().After(end) {
-			t.Fatal("the program still runs")
-		}
-	}
+	until(t, "the program has ended", func() bool { return !runs(pid) }) // its files are closed before that
 }
