@@ -171,7 +171,7 @@ func (s *Server) leaderName() string {
 }
 
 // statusAge is how old the status may be that answers name the leader from: it is a hint, and asking the member takes a
-// turn of its loop.
+// turn of it.
 const statusAge = 250 * time.Millisecond
 
 // statusCache is the member's status as of a moment ago. One caller at a time renews it, the others take the old one.

@@ -130,7 +130,7 @@ func (c *wsConn) refuse(id uint64, name string, err error) {
 	c.mu.Unlock()
 }
 
-// finish hands a request to the writer. The member's loop calls it, so it doesn't wait.
+// finish hands a request to the writer. Whoever drives the member calls it, so it doesn't wait.
 func (c *wsConn) finish(r *wsRequest) {
 	c.mu.Lock()
 	c.finishLocked(r)
@@ -186,7 +186,7 @@ func (c *wsConn) giveUp(now time.Duration) {
 	}
 }
 
-// withoutAnswer returns the request to be answered otherwise. What the loop does with one that isn't pending any more is
+// withoutAnswer returns the request to be answered otherwise. What becomes of one that isn't pending any more is
 // lost, so it is not looked at.
 func (r *wsRequest) withoutAnswer() *wsRequest {
 	return &wsRequest{

@@ -201,7 +201,7 @@ func (c *wsConn) sessionOver() *op.Error {
 	return c.session.ended
 }
 
-// sessionChanged is told by the member's loop what becomes of the session.
+// sessionChanged is told by whoever drives the member what becomes of the session.
 func (c *wsConn) sessionChanged(s fsm.SessionChange) {
 	c.mu.Lock()
 	if s.Ended {
@@ -275,7 +275,7 @@ func (c *wsConn) beatLocked(now time.Duration) bool {
 	return true
 }
 
-// beaten is told by the member's loop that a sign of life is confirmed, or why it is not.
+// beaten is told by whoever drives the member that a sign of life is confirmed, or why it is not.
 func (c *wsConn) beaten(err error) {
 	c.mu.Lock()
 	s := &c.session

@@ -6,10 +6,10 @@ import "sync"
 // because a frame that is dropped in the middle of a stream would break its order.
 const maxInbox = 1 << 16
 
-// inbox hands inputs to the loop: one mutex, one slice, swapped whole, so that everything that waited is one batch.
+// inbox hands inputs to whoever drives the core: one mutex, one slice, swapped whole, so that everything that waited is one batch.
 type inbox struct {
 	mu     sync.Mutex
-	room   sync.Cond // signalled when the loop has taken everything
+	room   sync.Cond // signalled when everything has been taken
 	items  []any
 	spare  []any
 	closed bool

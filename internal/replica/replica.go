@@ -72,7 +72,7 @@ type Options struct {
 	Observe Observer // nil: nobody
 }
 
-// Replica is a member: the loop around a Core. Its methods are safe for concurrent use.
+// Replica is a member: a Core, and who drives it. Its methods are safe for concurrent use.
 type Replica struct {
 	opt     Options
 	inbox   inbox
