@@ -62,10 +62,13 @@ func (r *Replica) abandon(k *Call, ch chan *op.Result) *op.Result {
 	return &op.Result{Err: unknown("no answer in time")}
 }
 
+// usualBody is the room for an encoded request, which most don't have to grow.
+const usualBody = 256
+
 // Start hands over the request, which is proposed when the core is next driven, and returns at once; done is called by
 // whoever drives it, so it must not block. It returns nil if the request is refused because too much waits.
 func (r *Replica) Start(req *op.Request, done func(*op.Result)) *Call {
-	k := &Call{Request: req, Body: req.AppendBody(nil), Done: r.timed(done)}
+	k := &Call{Request: req, Body: req.AppendBody(make([]byte, 0, usualBody)), Done: r.timed(done)}
 	if !r.inbox.put(k) {
 		return nil
 	}
