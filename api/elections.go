@@ -78,26 +78,19 @@ type resignedForm struct {
 
 // resign ends the term of the session that the request acts in.
 func (c *call) resign() error {
-	x, err := c.owner()
-	if err != nil {
-		return err
-	}
-	defer x.close()
-	ctx, cancel := c.withTimeout()
-	defer cancel()
-	t, err := recipe.InTerm(ctx, x, c.arg)
-	if err == nil {
-		err = t.Resign(ctx)
-	}
-	if err != nil {
-		return err
-	}
-	dir, _ := recipe.Dir(recipe.ElectionsDir, c.arg)
-	if err := x.abandon(dir); err != nil {
-		c.s.log.Debug("a session is left to expire", "session", x.id.String(), "error", err)
-	}
-	c.respondJSON(http.StatusOK, resignedForm{c.arg, t.Token, true})
-	return nil
+	return c.as(c.owner, func(ctx context.Context, x *sessionConn) error {
+		t, err := recipe.InTerm(ctx, x, c.arg)
+		if err == nil {
+			err = t.Resign(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		dir, _ := recipe.Dir(recipe.ElectionsDir, c.arg)
+		x.drop(dir)
+		c.respondJSON(http.StatusOK, resignedForm{c.arg, t.Token, true})
+		return nil
+	})
 }
 
 type renewedTermForm struct {
@@ -108,22 +101,17 @@ type renewedTermForm struct {
 
 // renewTerm keeps the session of a leader alive, and says that it still leads.
 func (c *call) renewTerm() error {
-	x, err := c.owner()
-	if err != nil {
-		return err
-	}
-	defer x.close()
-	ctx, cancel := c.withTimeout()
-	defer cancel()
-	if _, err := c.s.backend.KeepAlive(ctx, x.id); err != nil {
-		return readError(err)
-	}
-	t, err := recipe.InTerm(ctx, x, c.arg)
-	if err != nil {
-		return err
-	}
-	c.respondJSON(http.StatusOK, renewedTermForm{c.arg, t.Token, duration(x.ttl)})
-	return nil
+	return c.as(c.owner, func(ctx context.Context, x *sessionConn) error {
+		if _, err := c.s.backend.KeepAlive(ctx, x.id); err != nil {
+			return readError(err)
+		}
+		t, err := recipe.InTerm(ctx, x, c.arg)
+		if err != nil {
+			return err
+		}
+		c.respondJSON(http.StatusOK, renewedTermForm{c.arg, t.Token, duration(x.ttl)})
+		return nil
+	})
 }
 
 type transferredForm struct {
@@ -141,18 +129,13 @@ func (c *call) transfer() error {
 	if err != nil {
 		return err
 	}
-	x, err := c.nobody()
-	if err != nil {
-		return err
-	}
-	defer x.close()
-	ctx, cancel := c.withTimeout()
-	defer cancel()
-	if err := recipe.Transfer(ctx, x, c.arg, to, principalOf(session, c.auth)); err != nil {
-		return err
-	}
-	c.respondJSON(http.StatusOK, transferredForm{c.arg, to})
-	return nil
+	return c.as(c.nobody, func(ctx context.Context, x *sessionConn) error {
+		if err := recipe.Transfer(ctx, x, c.arg, to, principalOf(session, c.auth)); err != nil {
+			return err
+		}
+		c.respondJSON(http.StatusOK, transferredForm{c.arg, to})
+		return nil
+	})
 }
 
 type termHolderForm struct {

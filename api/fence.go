@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"net/http"
 
 	"github.com/coord-kv/coord/internal/recipe"
@@ -23,19 +24,14 @@ type fenceForm struct {
 
 // readFence shows the highest token that a resource outside of coord was used with.
 func (c *call) readFence() error {
-	x, err := c.nobody()
-	if err != nil {
-		return err
-	}
-	defer x.close()
-	ctx, cancel := c.withTimeout()
-	defer cancel()
-	f, err := recipe.ReadFence(ctx, x, c.arg)
-	if err != nil {
-		return explain(err, op.NoNode, "the register of %q has seen no token yet", c.arg)
-	}
-	c.respondJSON(http.StatusOK, fenceForm{f.Resource, f.Token, &f.Since})
-	return nil
+	return c.as(c.nobody, func(ctx context.Context, x *sessionConn) error {
+		f, err := recipe.ReadFence(ctx, x, c.arg)
+		if err != nil {
+			return explain(err, op.NoNode, "the register of %q has seen no token yet", c.arg)
+		}
+		c.respondJSON(http.StatusOK, fenceForm{f.Resource, f.Token, &f.Since})
+		return nil
+	})
 }
 
 // passFence shows a token to the register of a resource: 200 if the resource may be used with it, 412 if a newer one
@@ -45,20 +41,15 @@ func (c *call) passFence() error {
 		c.q.faults.add("token", "is required: that of a lock or of a term")
 	}
 	token := c.q.zxid("token")
-	x, err := c.nobody()
-	if err != nil {
-		return err
-	}
-	defer x.close()
-	ctx, cancel := c.withTimeout()
-	defer cancel()
-	f, err := recipe.Pass(ctx, x, c.arg, token)
-	if err != nil {
-		if e := unwrap(err).what; e.Code == op.StaleToken {
-			c.s.metrics.fenced.Inc()
+	return c.as(c.nobody, func(ctx context.Context, x *sessionConn) error {
+		f, err := recipe.Pass(ctx, x, c.arg, token)
+		if err != nil {
+			if e := unwrap(err).what; e.Code == op.StaleToken {
+				c.s.metrics.fenced.Inc()
+			}
+			return err
 		}
-		return err
-	}
-	c.respondJSON(http.StatusOK, fenceForm{f.Resource, f.Token, nil})
-	return nil
+		c.respondJSON(http.StatusOK, fenceForm{f.Resource, f.Token, nil})
+		return nil
+	})
 }

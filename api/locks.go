@@ -266,26 +266,19 @@ func (c *call) releaseLock() error {
 	if force {
 		return c.breakLock(token)
 	}
-	x, err := c.owner()
-	if err != nil {
-		return err
-	}
-	defer x.close()
-	ctx, cancel := c.withTimeout()
-	defer cancel()
-	g, err := recipe.Held(ctx, x, c.arg, token)
-	if err == nil {
-		err = g.Release(ctx)
-	}
-	if err != nil {
-		return err
-	}
-	dir, _ := recipe.Dir(recipe.LocksDir, c.arg)
-	if err := x.abandon(dir); err != nil {
-		c.s.log.Debug("a session is left to expire", "session", x.id.String(), "error", err)
-	}
-	c.respondJSON(http.StatusOK, releasedForm{c.arg, g.Token, true})
-	return nil
+	return c.as(c.owner, func(ctx context.Context, x *sessionConn) error {
+		g, err := recipe.Held(ctx, x, c.arg, token)
+		if err == nil {
+			err = g.Release(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		dir, _ := recipe.Dir(recipe.LocksDir, c.arg)
+		x.drop(dir)
+		c.respondJSON(http.StatusOK, releasedForm{c.arg, g.Token, true})
+		return nil
+	})
 }
 
 type brokenForm struct {
@@ -299,19 +292,14 @@ func (c *call) breakLock(token op.Zxid) error {
 	if err != nil {
 		return err
 	}
-	x, err := c.nobody()
-	if err != nil {
-		return err
-	}
-	defer x.close()
-	ctx, cancel := c.withTimeout()
-	defer cancel()
-	h, err := recipe.Break(ctx, x, c.arg, token, principalOf(session, c.auth))
-	if err != nil {
-		return err
-	}
-	c.respondJSON(http.StatusOK, brokenForm{c.arg, c.contender(ctx, h, false)})
-	return nil
+	return c.as(c.nobody, func(ctx context.Context, x *sessionConn) error {
+		h, err := recipe.Break(ctx, x, c.arg, token, principalOf(session, c.auth))
+		if err != nil {
+			return err
+		}
+		c.respondJSON(http.StatusOK, brokenForm{c.arg, c.contender(ctx, h, false)})
+		return nil
+	})
 }
 
 type renewedForm struct {
@@ -324,20 +312,15 @@ type renewedForm struct {
 // the request had come.
 func (c *call) renewLock() error {
 	token := c.q.zxid("token")
-	x, err := c.owner()
-	if err != nil {
-		return err
-	}
-	defer x.close()
-	ctx, cancel := c.withTimeout()
-	defer cancel()
-	if _, err := c.s.backend.KeepAlive(ctx, x.id); err != nil {
-		return readError(err)
-	}
-	g, err := recipe.Held(ctx, x, c.arg, token)
-	if err != nil {
-		return err
-	}
-	c.respondJSON(http.StatusOK, renewedForm{c.arg, g.Token, duration(x.ttl)})
-	return nil
+	return c.as(c.owner, func(ctx context.Context, x *sessionConn) error {
+		if _, err := c.s.backend.KeepAlive(ctx, x.id); err != nil {
+			return readError(err)
+		}
+		g, err := recipe.Held(ctx, x, c.arg, token)
+		if err != nil {
+			return err
+		}
+		c.respondJSON(http.StatusOK, renewedForm{c.arg, g.Token, duration(x.ttl)})
+		return nil
+	})
 }

@@ -125,19 +125,14 @@ func (c *call) line(ctx context.Context, i *recipe.Info) (holders, waiters []con
 }
 
 func (c *call) readLock() error {
-	x, err := c.nobody()
-	if err != nil {
-		return err
-	}
-	defer x.close()
-	ctx, cancel := c.withTimeout()
-	defer cancel()
-	i, err := recipe.Inspect(ctx, x, c.arg)
-	if err != nil {
-		return err
-	}
-	c.respondJSON(http.StatusOK, c.lock(ctx, i))
-	return nil
+	return c.as(c.nobody, func(ctx context.Context, x *sessionConn) error {
+		i, err := recipe.Inspect(ctx, x, c.arg)
+		if err != nil {
+			return err
+		}
+		c.respondJSON(http.StatusOK, c.lock(ctx, i))
+		return nil
+	})
 }
 
 type waitForm struct {

@@ -170,20 +170,15 @@ func (c *call) finishOnce(failed bool) error {
 	if len(status) > once.MaxStatus {
 		c.q.faults.add("status", "has more than 512 bytes")
 	}
-	x, err := c.owner()
-	if err != nil {
-		return err
-	}
-	defer x.close()
-	ctx, cancel := c.withTimeout()
-	defer cancel()
-	r, err := c.endRun(ctx, x, token, status, failed)
-	if err != nil {
-		return err
-	}
-	x.drop(op.Join(once.Dir, c.arg))
-	c.respondJSON(http.StatusOK, finishedForm{c.arg, r.Token, status, failed})
-	return nil
+	return c.as(c.owner, func(ctx context.Context, x *sessionConn) error {
+		r, err := c.endRun(ctx, x, token, status, failed)
+		if err != nil {
+			return err
+		}
+		x.drop(op.Join(once.Dir, c.arg))
+		c.respondJSON(http.StatusOK, finishedForm{c.arg, r.Token, status, failed})
+		return nil
+	})
 }
 
 func (c *call) endRun(ctx context.Context, x *sessionConn, token op.Zxid, status string, failed bool) (*once.Run, error) {

@@ -260,6 +260,18 @@ func (c *call) nobody() (*sessionConn, error) {
 	return c.connect(0, time.Hour), nil
 }
 
+// as does what f does as whom connect says, the owner or nobody, within the time of a request.
+func (c *call) as(connect func() (*sessionConn, error), f func(context.Context, *sessionConn) error) error {
+	x, err := connect()
+	if err != nil {
+		return err
+	}
+	defer x.close()
+	ctx, cancel := c.withTimeout()
+	defer cancel()
+	return f(ctx, x)
+}
+
 // waitFor reads ?wait= or the preference for it. Without either it is as long as the connection lives if hold says so,
 // else def.
 func (c *call) waitFor(hold bool, def time.Duration) time.Duration {
