@@ -34,6 +34,7 @@ type Check struct {
 const (
 	shortest      = 10 * time.Millisecond  // interval between two runs of a check
 	startingPause = 200 * time.Millisecond // between the first two; doubled from one to the next
+	steady        = 3                      // runs in a row that give a check another reason
 )
 
 func (c Check) complete() (Check, error) {
@@ -75,18 +76,25 @@ func (w *warning) Unwrap() error { return w.error }
 
 // verdict is what one check has come to.
 type verdict struct {
-	health             // the reason is that of the run which made it so
-	passes, fails int  // in a row, one of them 0
-	known         bool // it is one that runs have come to
+	health               // the reason is that of the run which made it so, or what runs keep saying since
+	passes, fails int    // in a row, one of them 0
+	known         bool   // it is one that runs have come to
+	said          string // by the latest run, and
+	times         int    // so often in a row
 }
 
-// note takes in what a run has found, and reports whether that makes the first verdict. The reason stays that of the run
-// which has changed the status: what fails in other words each time is not written each time.
+// note takes in what a run has found, and reports whether that makes the first verdict. The reason is that of the run which
+// has changed the status, until several in a row say the same other thing: a program that has started refuses connections no
+// more but says what it lacks. What fails in other words each time is not written each time.
 func (v *verdict) note(c *Check, err error) (first bool) {
 	if err == nil {
 		v.passes, v.fails = v.passes+1, 0
 	} else {
 		v.passes, v.fails = 0, v.fails+1
+	}
+	reason := reasonOf(err)
+	if v.times++; reason != v.said {
+		v.said, v.times = reason, 1
 	}
 	_, warned := errors.AsType[*warning](err)
 	var status Status
@@ -101,8 +109,8 @@ func (v *verdict) note(c *Check, err error) (first bool) {
 		return false
 	}
 	first, v.known = !v.known, true
-	if first || status != v.status {
-		v.health = health{status, reasonOf(err)}
+	if first || status != v.status || v.times >= steady {
+		v.health = health{status, reason}
 	}
 	return first
 }

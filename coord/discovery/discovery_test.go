@@ -222,8 +222,13 @@ func TestChecks(t *testing.T) {
 	})
 }
 
-// Who looks an instance up learns why it isn't well: what the check that made it so had failed with. What fails in other words
-// each time is not written each time.
+// fickle says something else each time.
+type fickle struct{ times atomic.Int64 }
+
+func (f *fickle) Error() string { return fmt.Sprint("for the ", f.times.Add(1), ". time") }
+
+// Who looks an instance up learns why it isn't well: what the check that made it so had failed with, or keeps failing with
+// since. What fails in other words each time is not written each time.
 func TestReasons(t *testing.T) {
 	inBubble(t, 1, func(t *testing.T, cluster *coordtest.Cluster) {
 		c := cluster.Client(t)
@@ -251,10 +256,16 @@ func TestReasons(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p.set(errors.New("in other words"))
+		p.set(new(fickle))
 		expect("critical switch: not yet")
 		if after, err := c.Get(t.Context(), "/services/web/a"); err != nil || after.Stat.Version != before.Stat.Version {
 			t.Errorf("the same status was written again: %+v, %v", after, err)
+		}
+		p.set(errors.New("no database"))
+		expect("critical switch: no database")
+		time.Sleep(time.Minute)
+		if after, err := c.Get(t.Context(), "/services/web/a"); err != nil || after.Stat.Version != before.Stat.Version+1 {
+			t.Errorf("another reason was written %d times, %v", after.Stat.Version-before.Stat.Version, err)
 		}
 		q.set(fmt.Errorf("two\nlines\x00%s", strings.Repeat("é", 1000)))
 		p.set(nil)
