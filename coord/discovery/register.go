@@ -129,7 +129,7 @@ func (r *Registration) healthLocked() health {
 }
 
 // SetStatus says how the instance is as far as the program itself knows, beside its checks, and returns when that is
-// written down: Critical before it shuts down, so that nobody new comes.
+// written down: Critical before it shuts down, so that nobody new comes. It gives no reason; a check that is as bad does.
 func (r *Registration) SetStatus(ctx context.Context, s Status) error {
 	if err := s.check(); err != nil {
 		return err
