@@ -199,7 +199,7 @@ func (g *Group) remove(ctx context.Context, m Member) error {
 func (g *Group) gone(m Member) error {
 	return &op.Error{
 		Code: op.NotHolder, Outcome: op.Decided, Path: op.Join(g.dir, m.ID),
-		Detail: m.ID + " was taken out of the group, or replaced by another one of that id",
+		Detail: m.ID + " was removed, or replaced by another one of that id",
 	}
 }
 
