@@ -1,10 +1,12 @@
 package api
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -105,6 +107,14 @@ type gateConn struct {
 	gate *gate
 	ip   netip.Addr
 	left atomic.Bool
+}
+
+// SyscallConn gives access to the socket, if the connection is one.
+func (c *gateConn) SyscallConn() (syscall.RawConn, error) {
+	if x, ok := c.Conn.(syscall.Conn); ok {
+		return x.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
 }
 
 // Close may be called more than once.

@@ -1,9 +1,7 @@
 package api
 
 import (
-	"bufio"
 	"encoding/base64"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -104,11 +102,11 @@ func (c *call) authenticateBearer() error {
 // writeBuffers are lent to connections while they write, so that one that is quiet holds none.
 var writeBuffers sync.Pool
 
-// upgrade does the handshake. There is no compression: it makes sizes on the wire tell nothing of what they become.
+// upgrade does the handshake. The smallest buffer for reading is the one for control frames, above that of wsSocket. There is no compression: it makes sizes on the wire tell nothing of what they become.
 func (c *call) upgrade() (*websocket.Conn, error) {
 	var refused error
 	u := websocket.Upgrader{
-		HandshakeTimeout: c.s.limits.HeaderTimeout, ReadBufferSize: 512, WriteBufferSize: 4 << 10, WriteBufferPool: &writeBuffers,
+		HandshakeTimeout: c.s.limits.HeaderTimeout, ReadBufferSize: 1, WriteBufferSize: 4 << 10, WriteBufferPool: &writeBuffers,
 		Subprotocols: []string{frame.Subprotocol, wsJSON},
 		CheckOrigin:  func(*http.Request) bool { return true }, // checkUpgrade has
 		Error: func(_ http.ResponseWriter, _ *http.Request, status int, reason error) {
@@ -124,18 +122,6 @@ func (c *call) upgrade() (*websocket.Conn, error) {
 		return nil, op.Errorf(op.BadRequest, "the handshake broke off: %s", err)
 	}
 	return ws, nil
-}
-
-// socketTaker is a ResponseWriter whose connection is taken over as a wsSocket.
-type socketTaker struct{ http.ResponseWriter }
-
-// Hijack takes over the connection.
-func (t socketTaker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	conn, rw, err := http.NewResponseController(t.ResponseWriter).Hijack()
-	if err != nil {
-		return nil, nil, err
-	}
-	return &wsSocket{Conn: conn}, rw, nil
 }
 
 // What one connection may hold, besides what Limits says.

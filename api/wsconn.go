@@ -31,7 +31,7 @@ type wsConn struct {
 	limit int64         // bytes of one message
 	seen  atomic.Uint64 // the newest state that the client has been shown
 	read  wsReader
-	write wsWriter
+	write *wsWriter // lent while somebody sends
 	sweep wsSweep
 
 	mu           sync.Mutex
@@ -67,7 +67,7 @@ type wsReader struct {
 	stop    func() // stops following the session
 }
 
-// wsWriter is what belongs to the writer.
+// wsWriter is what belongs to the writer. When it rests, nothing is in it.
 type wsWriter struct {
 	buf     []byte
 	frames  int          // in buf
@@ -212,43 +212,6 @@ func (c *wsConn) awaitRoom(full func() bool) {
 	for c.ending == nil && full() {
 		c.room.Wait()
 	}
-}
-
-// wsSocket is the connection below, as its reader sees it: to ask for more bytes is to have used up those that have come.
-type wsSocket struct {
-	net.Conn
-	reader *wsConn // nil during the handshake
-
-	mu      sync.Mutex
-	writeBy time.Time // deadline of writing
-}
-
-// wsSlack is how much later than asked for a write may fail.
-const wsSlack = 100 * time.Millisecond
-
-// SetWriteDeadline lets a deadline stand that is late enough and at most wsSlack too late. Every message asks for one of its
-// own, and to move one takes as long as to find the node that is read.
-func (s *wsSocket) SetWriteDeadline(t time.Time) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if late := s.writeBy.Sub(t); late >= 0 && late <= wsSlack {
-		return nil
-	}
-	if s.writeBy = t; !t.IsZero() {
-		s.writeBy = t.Add(wsSlack)
-	}
-	return s.Conn.SetWriteDeadline(s.writeBy)
-}
-
-// Read reads what the client sends.
-func (s *wsSocket) Read(p []byte) (int, error) {
-	if s.reader == nil {
-		return s.Conn.Read(p)
-	}
-	s.reader.pause()
-	n, err := s.Conn.Read(p)
-	s.reader.resume()
-	return n, err
 }
 
 // endWriting waits for the writer, whose last words are those of the end that the reader came to, and lets none start any

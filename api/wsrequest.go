@@ -217,10 +217,10 @@ func (c *wsConn) abandonAll() {
 		}
 		r.drop()
 	}
-	for _, r := range slices.Concat(c.done, c.write.answers) {
+	for _, r := range c.done {
 		r.drop()
 	}
-	c.pending, c.done, c.direct, c.write.answers = nil, nil, nil, nil
+	c.pending, c.done, c.direct = nil, nil, nil
 }
 
 // drop lets go of what a request holds. One that was refused when it was read holds nothing.

@@ -5,6 +5,7 @@ import (
 	"math"
 	"net"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -61,6 +62,8 @@ func (c *wsConn) lastWritten() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.written = true
+	c.done = append(c.write.answers, c.done...)
+	c.write = nil // it may be in the middle of something
 	c.restLocked()
 }
 
@@ -68,7 +71,15 @@ func (c *wsConn) lastWritten() {
 func (c *wsConn) restLocked() {
 	c.writing = false
 	c.room.Broadcast()
+	if w := c.write; w != nil {
+		w.answers = nil
+		c.write = nil
+		writers.Put(w)
+	}
 }
+
+// writers are lent to connections while they write.
+var writers = sync.Pool{New: func() any { return new(wsWriter) }}
 
 func (c *wsConn) panicked(p any) {
 	c.s.log.Error("panic in a connection", "connection", c.id, "panic", p, "stack", string(debug.Stack()))
@@ -98,6 +109,9 @@ func (c *wsConn) takeWork() (work wsWork, more bool) {
 		return wsWork{}, false
 	}
 	c.woken = false
+	if c.write == nil {
+		c.write = writers.Get().(*wsWriter)
+	}
 	w := wsWork{c.direct, c.done, c.ready, c.contests.news, c.contests.notes, c.pong, c.pingDue, c.bookmarksDue, c.ending}
 	c.contests.news, c.contests.notes = nil, nil
 	c.direct, c.done, c.ready, c.pong, c.pingDue, c.bookmarksDue = nil, nil, nil, nil, false, false

@@ -1,0 +1,9 @@
+//go:build !unix
+
+package api
+
+import "errors"
+
+const canReadRaw = false
+
+func readRaw(uintptr, []byte) (int, error) { return 0, errors.ErrUnsupported }
