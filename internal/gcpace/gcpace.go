@@ -5,7 +5,8 @@
 // Here how much is allocated between two collections follows from how fast it is allocated, so that a collection comes
 // about once in a period that is long beside what it takes: at least a second, and longer the more there is to look
 // through. It never is less than an eighth of that, and more than Go's own measure only up to 64 MiB. What is lost: a burst
-// out of the quiet is collected more often than Go would, for a second; and a server that is busy takes up to 64 MiB more.
+// out of the quiet is collected more often than Go would, for a tenth of a second; and a server that is busy takes up to 64
+// MiB more.
 //
 // It is for the one who owns the process. Run changes a setting of all of it.
 package gcpace
@@ -19,7 +20,11 @@ import (
 )
 
 const (
-	interval = time.Second // between two looks, and the shortest period that is aimed at
+	shortest = time.Second // period that is aimed at
+
+	// A burst is seen soon, for the small room that it finds costs a large heap much. Quiet is believed slowly.
+	interval = shortest / 10 // between two looks
+	decay    = 0.8           // of a rate from one look to the next
 
 	// Of what is allocated between two collections: roomMin is what the smallest heap of Go has.
 	roomMin, roomMax = 4 << 20, 64 << 20
@@ -39,7 +44,7 @@ func Run(ctx context.Context) {
 	}
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	set, before, at := 100, allocated(), time.Now()
+	set, rate, before, at := 100, 0.0, allocated(), time.Now()
 	defer func() { debug.SetGCPercent(100) }()
 	for {
 		select {
@@ -48,19 +53,22 @@ func Run(ctx context.Context) {
 		case <-tick.C:
 		}
 		total, now := allocated(), time.Now()
-		rate := float64(total-before) / now.Sub(at).Seconds()
+		rate = max(float64(total-before)/now.Sub(at).Seconds(), rate*decay)
 		before, at = total, now
-		if p := percent(kept(), rate); p != set { // to set it stops the world for some microseconds
+		if p := percent(kept(), rate); differ(p, set) {
 			set = p
 			debug.SetGCPercent(p)
 		}
 	}
 }
 
+// differ reports whether a setting is worth changing, for which the world is stopped for some microseconds.
+func differ(a, b int) bool { return 8*max(a-b, b-a) > b }
+
 // percent returns what GOGC should be when so many bytes are kept, and so many allocated in a second.
 func percent(kept uint64, rate float64) int {
 	kept = max(kept, smallest)
-	period := max(interval, time.Duration(kept)*periodPerByte)
+	period := max(shortest, time.Duration(kept)*periodPerByte)
 	room := rate * period.Seconds()
 	room = min(room, float64(max(kept, roomMax)))
 	room = max(room, float64(roomMin+kept/8))

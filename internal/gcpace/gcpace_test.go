@@ -59,7 +59,7 @@ func TestRun(t *testing.T) {
 		if busy <= 100 {
 			t.Errorf("%d %% for a small heap that allocates much", busy)
 		}
-		time.Sleep(interval)
+		time.Sleep(5 * shortest)
 		synctest.Wait()
 		if idle := setting(); idle >= busy {
 			t.Errorf("%d %% when it allocates nothing, %d before", idle, busy)
