@@ -335,10 +335,7 @@ func (c *call) view() (*fsm.View, error) {
 }
 
 func (c *call) viewAt(o op.ReadOptions) (*fsm.View, op.ReadInfo, error) {
-	ctx, cancel := c.r.Context(), context.CancelFunc(func() {})
-	if o.Level != op.Eventual || o.MinZxid > 0 {
-		ctx, cancel = c.withTimeout()
-	}
+	ctx, cancel := c.withTimeout() // an eventual read waits, too, at a member that doesn't serve yet
 	defer cancel()
 	v, info, err := c.s.backend.View(ctx, o)
 	if err != nil {

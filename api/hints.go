@@ -32,8 +32,11 @@ func lostQuorum(st *op.Status) string {
 	if voters == 0 || voters-len(down) >= needed {
 		return ""
 	}
-	return fmt.Sprintf("Start %s: this member can't reach them, and %d of %d are needed. Reads with ?consistency=eventual still work.",
-		strings.Join(down, " and "), needed, voters)
+	hint := fmt.Sprintf("Start %s: this member can't reach them, and %d of %d are needed.", strings.Join(down, " and "), needed, voters)
+	if !st.Ready {
+		return hint + " Until then nothing is read here: it has not caught up with a leader since it started."
+	}
+	return hint + " Reads with ?consistency=eventual still work."
 }
 
 // otherNames are what resources are called elsewhere.

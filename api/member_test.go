@@ -30,6 +30,7 @@ type member struct {
 	status   op.Status
 	refuse   *op.Error // answers every Do and every linearizable read
 	silent   bool      // Do takes effect and never answers
+	starting bool      // no state is fresh enough for anybody
 	lagging  bool      // what is applied is not shown: eventual reads see an old state
 	unproven bool      // keep-alives are never confirmed
 	hurried  bool      // what would go on until a request's time is over ends at once, as if it were
@@ -159,7 +160,7 @@ func (m *member) View(ctx context.Context, o op.ReadOptions) (*fsm.View, op.Read
 }
 
 func (m *member) behind(o op.ReadOptions) bool {
-	return m.shown.zxid < o.MinZxid || o.Level == op.Linearizable && m.shown.zxid < m.machine.Zxid()
+	return m.starting || m.shown.zxid < o.MinZxid || o.Level == op.Linearizable && m.shown.zxid < m.machine.Zxid()
 }
 
 // wait waits for another state to be shown. The caller holds mu.

@@ -101,6 +101,11 @@ func TestLostQuorum(t *testing.T) {
 	if r := f.send("PUT", "/v1/nodes/a", "x"); r.StatusCode != 503 || !strings.Contains(string(r.body), want) {
 		t.Errorf("%s\n%s", r.Status, r.body)
 	}
+	f.m.tell(func() { f.m.status.Ready = false })
+	f.s.status.last.Store(nil)
+	if got := lostQuorum(f.s.status.get(f.s)); !strings.Contains(got, "nothing is read here") {
+		t.Errorf("of a member that doesn't serve yet it says %s", got)
+	}
 }
 
 // TestHints fills in the node that a hint is about.

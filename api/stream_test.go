@@ -173,14 +173,19 @@ func (b *bubble) events(target string, headers ...string) *conversation {
 
 // TestRequestTimeout: a request that can't be answered ends when its time is over.
 func TestRequestTimeout(t *testing.T) {
-	inBubble(t, Limits{RequestTimeout: 7 * time.Second}, func(b *bubble) {
-		b.m.tell(func() { b.m.lagging = true })
-		b.write(set("/a", "1"))
-		start := time.Now()
-		if got := b.ask("/v1/nodes/a").body(); !strings.HasPrefix(got, "504 ") || time.Since(start) != 7*time.Second {
-			t.Errorf("after %s: %s", time.Since(start), got)
-		}
-	})
+	for path, trouble := range map[string]func(m *member){
+		"/v1/nodes/a":                      func(m *member) { m.lagging = true },
+		"/v1/nodes/a?consistency=eventual": func(m *member) { m.starting = true },
+	} {
+		inBubble(t, Limits{RequestTimeout: 7 * time.Second}, func(b *bubble) {
+			b.m.tell(func() { trouble(b.m) })
+			b.write(set("/a", "1"))
+			start := time.Now()
+			if got := b.ask(path).body(); !strings.HasPrefix(got, "504 ") || time.Since(start) != 7*time.Second {
+				t.Errorf("%s, after %s: %s", path, time.Since(start), got)
+			}
+		})
+	}
 }
 
 // TestEventStream: one message per transaction, with the zxid as its id.

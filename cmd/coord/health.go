@@ -298,8 +298,12 @@ func (r *report) withoutQuorum(why error) {
 		r.say("the members of this new cluster are finding each other")
 		r.Next = "coord status --wait healthy waits for it"
 	case r.Up < r.Needed:
-		r.say("%d of %s answer and %d are needed: writes and linearizable reads are refused; "+
-			"reads with --consistency eventual still work", r.Up, plural(r.Voters, "member"), r.Needed)
+		reads := "reads with --consistency eventual still work"
+		if !slices.ContainsFunc(r.Members, func(v view) bool { return v.Ready }) {
+			reads = "all other reads wait until a member has caught up with a leader"
+		}
+		r.say("%d of %s answer and %d are needed: writes and linearizable reads are refused; %s",
+			r.Up, plural(r.Voters, "member"), r.Needed, reads)
 		r.Next = "start " + r.down() + " again"
 	default:
 		r.say("there is no leader just now: %s", reason(why))
