@@ -217,6 +217,7 @@ func TestReceiverNoticesThatTheSenderIsGone(t *testing.T) {
 		err := a.SendSnapshot(ctx, 2, nil, 10*chunkSize, bytes.NewReader(make([]byte, 10*chunkSize)), func(offset int64) {
 			if offset == 3*chunkSize {
 				cancel()
+				synctest.Wait() // until it is seen: else all of it may be sent before
 			}
 		})
 		if !errors.Is(err, context.Canceled) {
