@@ -58,7 +58,7 @@ func (c *Core) sendRaft(m *raftpb.Message) {
 		return
 	}
 	switch m.GetType() {
-	case raftpb.MsgApp:
+	case raftpb.MsgApp: // of a term that is durable here: it was before anybody was asked to vote for it
 		c.early = append(c.early, Message{To: m.GetTo(), Kind: FrameRaft, Payload: payload})
 	default:
 		c.send(m.GetTo(), m.GetType() != raftpb.MsgAppResp, FrameRaft, payload)
