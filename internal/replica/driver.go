@@ -64,8 +64,9 @@ func (r *Replica) Drive() {
 func (r *Replica) loop(ctx context.Context) error {
 	ticker := time.NewTicker(r.core.cfg.Tick)
 	defer ticker.Stop()
+	r.run(true)
 	defer r.run(false)
-	for r.run(true); ; {
+	for {
 		tick := false
 		select {
 		case <-ctx.Done():
