@@ -1,7 +1,9 @@
 package replica
 
 import (
+	"bytes"
 	"context"
+	"sync"
 	"time"
 
 	"github.com/coord-kv/coord/fsm"
@@ -62,33 +64,35 @@ func (r *Replica) abandon(k *Call, ch chan *op.Result) *op.Result {
 	return &op.Result{Err: unknown("no answer in time")}
 }
 
-// usualBody is the room for an encoded request, which most don't have to grow.
-const usualBody = 256
+// bodies are lent while a request is encoded, so that what is kept takes no more than it needs.
+var bodies = sync.Pool{New: func() any { return new(make([]byte, 0, 512)) }}
+
+// maxLentBody is from how many bytes on a body is not copied, but keeps what was lent.
+const maxLentBody = 16 << 10
+
+// encoded returns the request's body.
+func encoded(req *op.Request) []byte {
+	lent := bodies.Get().(*[]byte)
+	b := req.AppendBody((*lent)[:0])
+	if cap(b) > maxLentBody {
+		return b
+	}
+	*lent = b
+	defer bodies.Put(lent)
+	return bytes.Clone(b)
+}
 
 // Start hands over the request, which is proposed when the core is next driven, and returns at once; done is called by
 // whoever drives it, so it must not block. It returns nil if the request is refused because too much waits.
 func (r *Replica) Start(req *op.Request, done func(*op.Result)) *Call {
-	k := &Call{Request: req, Body: req.AppendBody(make([]byte, 0, usualBody)), Done: r.timed(done)}
+	k := &Call{Request: req, Body: encoded(req), Done: done}
+	if r.opt.Observe != nil {
+		k.timed, k.start = r.opt.Observe, time.Now()
+	}
 	if !r.inbox.put(k) {
 		return nil
 	}
 	return k
-}
-
-// timed measures the time until done is called.
-func (r *Replica) timed(done func(*op.Result)) func(*op.Result) {
-	if r.opt.Observe == nil {
-		return done
-	}
-	start := time.Now()
-	return func(res *op.Result) {
-		outcome := op.Decided
-		if res.Err != nil {
-			outcome = res.Err.Outcome
-		}
-		r.opt.Observe.ProposalDone(time.Since(start), outcome)
-		done(res)
-	}
 }
 
 // Submit is Start for callers that can't be refused otherwise than by done. Its result is Call.Abandon of the call.

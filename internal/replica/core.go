@@ -96,7 +96,8 @@ type Core struct {
 	appliedTerm uint64
 	conf        *raftpb.ConfState
 	pub         Published
-	answers     []func() // to be called once the view is published
+	answers     []telling // to be given once the view is published
+	spare       []telling // what was, to be filled anew
 
 	requests requests
 	reads    reads
@@ -335,10 +336,12 @@ func (c *Core) settle() {
 	}
 	c.reads.answer()
 	answers := c.answers
-	c.answers = nil
-	for _, f := range answers {
-		f()
+	c.answers = c.spare[:0]
+	for i := range answers {
+		answers[i].give()
 	}
+	clear(answers)
+	c.spare = answers
 }
 
 // Tick says that one tick has passed. The caller gives at most one a turn, after everything that had arrived before
@@ -387,7 +390,26 @@ func (c *Core) noticeLeader() {
 // isLeader reports whether this member may propose.
 func (c *Core) isLeader() bool { return c.lead == c.cfg.Self }
 
-func (c *Core) answer(f func()) { c.answers = append(c.answers, f) }
+// telling is what somebody is told: what became of his call, or anything else.
+type telling struct {
+	call *Call
+	res  *op.Result
+	tell func() // if there is no call
+}
+
+func (t *telling) give() {
+	if t.call != nil {
+		t.call.answer(t.res)
+		return
+	}
+	t.tell()
+}
+
+func (c *Core) answer(tell func()) { c.answers = append(c.answers, telling{tell: tell}) }
+
+func (c *Core) answerCall(k *Call, r *op.Result) {
+	c.answers = append(c.answers, telling{call: k, res: r})
+}
 
 // Leader returns the id of the leader as this member last noticed it, 0 for none.
 func (c *Core) Leader() uint64 { return c.lead }

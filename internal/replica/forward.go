@@ -51,12 +51,14 @@ func (f *forwarder) turn() {
 	c := f.q.c
 	t := taken{number: f.number + 1, prev: f.last}
 	payload := wire.Uint(wire.Uint(wire.Uint(nil, c.term), t.number), t.prev)
+	var room [tagBytes]byte
 	for len(payload) < maxEntryBytes && len(t.calls) < maxEntryCount {
-		k, raw := f.q.take()
+		k := f.q.take()
 		if k == nil {
 			break
 		}
-		payload = append(wire.Uint(payload, uint64(len(raw))), raw...)
+		tag := k.Request.Tag.Append(room[:0])
+		payload = append(append(wire.Uint(payload, uint64(len(tag)+len(k.Body))), tag...), k.Body...)
 		t.calls = append(t.calls, k.id)
 	}
 	if len(t.calls) == 0 {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/coord-kv/coord/op"
 )
@@ -26,7 +27,9 @@ type Call struct {
 	Done    func(r *op.Result) // called once, by Turn or Persisted, unless Abandon was in time
 
 	id    uint64
-	term  uint64 // of the leader that it was last sent to
+	term  uint64    // of the leader that it was last sent to
+	start time.Time // when it came
+	timed Observer  // that is told how long it took; nil for nobody
 	state atomic.Int32
 	doubt atomic.Bool // a copy that was sent before may have been applied behind a snapshot
 }
@@ -43,13 +46,42 @@ func (k *Call) Abandon() bool {
 	return k.state.CompareAndSwap(callQueued, callAbandoned) && !k.doubt.Load()
 }
 
+// answer hands the result to who waits.
+func (k *Call) answer(r *op.Result) {
+	if k.timed != nil {
+		outcome := op.Decided
+		if r.Err != nil {
+			outcome = r.Err.Outcome
+		}
+		k.timed.ProposalDone(time.Since(k.start), outcome)
+	}
+	k.Done(r)
+}
+
 // resendable reports whether the state machine notices a second copy of the request.
 func (k *Call) resendable() bool { return k.Request.Seq != 0 || k.Request.Key != nil }
 
 // item is an encoded request in a leader's queue.
 type item struct {
-	id  uint64 // the call, if it is the leader's own client's; else 0
-	raw []byte // tag and body
+	call *Call  // if it is the leader's own client's; else nil
+	raw  []byte // tag and body; of a call the body alone
+}
+
+// tagBytes is about what a tag takes.
+const tagBytes = 24
+
+func (it item) size() int {
+	if it.call != nil {
+		return tagBytes + len(it.raw)
+	}
+	return len(it.raw)
+}
+
+func (it item) append(b []byte) []byte {
+	if it.call != nil {
+		b = it.call.Request.Tag.Append(b)
+	}
+	return append(b, it.raw...)
 }
 
 // requests takes requests from this member's clients to the leader, and on a leader from its queue into the log.
@@ -85,7 +117,7 @@ func (q *requests) init(c *Core) {
 func (c *Core) Submit(k *Call) {
 	q := &c.requests
 	if err := q.admit(k.Request.Op, len(k.Body)); err != nil {
-		c.answer(func() { k.Done(&op.Result{Err: err}) })
+		c.answerCall(k, &op.Result{Err: err})
 		return
 	}
 	q.next++
@@ -131,8 +163,8 @@ func (q *requests) tick() {
 	}
 }
 
-// take removes the first unsent call that somebody still waits for and returns it with its encoding, or nil.
-func (q *requests) take() (*Call, []byte) {
+// take removes the first unsent call that somebody still waits for and returns it, or nil.
+func (q *requests) take() *Call {
 	for len(q.unsent) > 0 {
 		k := q.unsent[0]
 		q.unsent[0] = nil
@@ -142,9 +174,9 @@ func (q *requests) take() (*Call, []byte) {
 			continue
 		}
 		k.term = q.c.term
-		return k, append(k.Request.Tag.Append(make([]byte, 0, len(k.Body)+24)), k.Body...)
+		return k
 	}
-	return nil, nil
+	return nil
 }
 
 func (q *requests) forget(k *Call) {
@@ -154,17 +186,17 @@ func (q *requests) forget(k *Call) {
 
 func (q *requests) enqueueOwn() {
 	for q.queueBytes < maxQueueBytes {
-		k, raw := q.take()
+		k := q.take()
 		if k == nil {
 			return
 		}
-		q.enqueue(item{k.id, raw})
+		q.enqueue(item{k, k.Body})
 	}
 }
 
 func (q *requests) enqueue(it item) {
 	q.queue = append(q.queue, it)
-	q.queueBytes += len(it.raw)
+	q.queueBytes += it.size()
 }
 
 // unsend makes calls that surely are in no log wait again, in order.
@@ -182,7 +214,9 @@ func (q *requests) unsend(ids []uint64) {
 func (q *requests) leaderChanged() {
 	var own []uint64
 	for _, it := range q.queue {
-		own = append(own, it.id)
+		if it.call != nil {
+			own = append(own, it.call.id)
+		}
 	}
 	q.queue, q.queueBytes = nil, 0
 	q.unsend(own)
@@ -212,7 +246,7 @@ func (q *requests) decided(id uint64, r *op.Result) {
 	if k.state.Swap(callSent) == callQueued { // a copy from before a snapshot
 		q.unsent = slices.DeleteFunc(q.unsent, func(u *Call) bool { return u == k })
 	}
-	q.c.answer(func() { k.Done(r) })
+	q.c.answerCall(k, r)
 }
 
 // installed resolves every call that was sent after the state has been replaced by a snapshot, which may contain its
@@ -232,7 +266,7 @@ func (q *requests) installed() {
 			again = append(again, id)
 		default:
 			q.forget(k)
-			q.c.answer(func() { k.Done(&op.Result{Err: unknown("this member was brought up to date by a snapshot")}) })
+			q.c.answerCall(k, &op.Result{Err: unknown("this member was brought up to date by a snapshot")})
 		}
 	}
 	q.unsend(again)
@@ -263,23 +297,19 @@ func (q *requests) propose() {
 		if err := q.c.raft.Propose(entry); err != nil {
 			return // no leader any more, which the next turn notices
 		}
-		clear(q.queue[:n])
-		q.queue = q.queue[n:]
+		q.queue = slices.Delete(q.queue, 0, n)
 		q.queueBytes -= size
 		q.lastBatch = max(1, q.c.now.Mono)
 		q.undecided += size
 		q.inFlight = append(q.inFlight, size)
 		turn += size
 	}
-	if len(q.queue) == 0 {
-		q.queue = nil
-	}
 }
 
 // fill encodes the head of the queue as one entry and returns how many requests, and bytes of them, it took.
 func (q *requests) fill() (entry []byte, n, size int) {
-	for n < len(q.queue) && n < maxEntryCount && (n == 0 || size+len(q.queue[n].raw) <= maxEntryBytes) {
-		size += len(q.queue[n].raw)
+	for n < len(q.queue) && n < maxEntryCount && (n == 0 || size+q.queue[n].size() <= maxEntryBytes) {
+		size += q.queue[n].size()
 		n++
 	}
 	age := uint64(0)
@@ -288,7 +318,7 @@ func (q *requests) fill() (entry []byte, n, size int) {
 	}
 	entry = op.AppendBatchHeader(make([]byte, 0, size+32), q.c.now.Wall, age, n)
 	for _, it := range q.queue[:n] {
-		entry = append(entry, it.raw...)
+		entry = it.append(entry)
 	}
 	return entry, n, size
 }
