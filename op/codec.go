@@ -1,6 +1,8 @@
 package op
 
 import (
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/coord-kv/coord/op/wire"
@@ -13,6 +15,7 @@ const FormatVersion = 1
 type decoder struct {
 	wire.Reader
 	inTxn bool
+	auth  []Identity // of the request before
 }
 
 func newDecoder(b []byte) *decoder { return &decoder{Reader: *wire.NewReader(b)} }
@@ -42,9 +45,11 @@ func DecodeBatch(p []byte) (*Batch, error) {
 		return nil, &FormatError{Version: v}
 	}
 	x := &Batch{Wall: Time(d.Int()), Age: d.Uint()}
-	x.Requests = make([]*Request, d.Count(minRequestBytes))
-	for i := range x.Requests {
-		x.Requests[i] = decodeRequest(d)
+	requests := make([]Request, d.Count(minRequestBytes))
+	x.Requests = make([]*Request, len(requests))
+	for i := range requests {
+		x.Requests[i] = &requests[i]
+		requests[i].decode(d)
 	}
 	return x, d.Done()
 }
@@ -90,12 +95,14 @@ func (x *Request) AppendBody(b []byte) []byte {
 // DecodeRequest reads what Append wrote; the request aliases p.
 func DecodeRequest(p []byte) (*Request, error) {
 	d := newDecoder(p)
-	x := decodeRequest(d)
+	x := new(Request)
+	x.decode(d)
 	return x, d.Done()
 }
 
-func decodeRequest(d *decoder) *Request {
-	x := &Request{Tag: Tag{d.Uint(), d.Uint(), d.Uint()}, Session: SessionID(d.Uint()), Seq: d.Uint()}
+func (x *Request) decode(d *decoder) {
+	x.Tag = Tag{d.Uint(), d.Uint(), d.Uint()}
+	x.Session, x.Seq = SessionID(d.Uint()), d.Uint()
 	if x.Seq != 0 {
 		x.Epoch, x.Ack = d.Uint(), d.Uint()
 	}
@@ -103,14 +110,31 @@ func decodeRequest(d *decoder) *Request {
 		x.Key = &Key{Principal: d.String(), Key: d.String()}
 		d.Fixed(x.Key.Hash[:])
 	}
-	if n := d.Count(2); n > 0 {
-		x.Auth = make([]Identity, n)
-		for i := range x.Auth {
-			x.Auth[i] = Identity{d.String(), d.String()}
+	x.Auth = d.identities()
+	x.Op = decodeOp(d)
+}
+
+// identities reads who a caller is. Requests that stand together are often of the same one: then they share a list.
+func (d *decoder) identities() []Identity {
+	n := d.Count(2)
+	if n == 0 {
+		return nil
+	}
+	list, shared := d.auth, true
+	if len(list) != n {
+		list, shared = make([]Identity, n), false
+	}
+	for i := range list {
+		id := Identity{d.StringLike(list[i].Scheme), d.StringLike(list[i].ID)}
+		if shared && id != list[i] {
+			list, shared = slices.Clone(list), false
+		}
+		if !shared {
+			list[i] = id
 		}
 	}
-	x.Op = decodeOp(d)
-	return x
+	d.auth = list
+	return list
 }
 
 // AppendOp appends the operation's encoding, as it stands in a request: what an idempotency key's hash covers.
@@ -122,11 +146,16 @@ func DecodeOp(r *wire.Reader) Op { return decodeWith(r, decodeOp) }
 
 // decodeWith lends the reader to a decoding function of this package.
 func decodeWith[V any](r *wire.Reader, decode func(*decoder) V) V {
-	d := decoder{Reader: *r}
-	v := decode(&d)
+	d := decoders.Get().(*decoder)
+	d.Reader = *r
+	v := decode(d)
 	*r = d.Reader
+	*d = decoder{}
+	decoders.Put(d)
 	return v
 }
+
+var decoders = sync.Pool{New: func() any { return new(decoder) }}
 
 func appendOp(b []byte, o Op) []byte { return o.append(append(b, byte(o.Verb()))) }
 

@@ -21,6 +21,22 @@ func TestBatchRoundTrip(t *testing.T) {
 	})
 }
 
+// Neighbours that have the same callers, or almost, each keep their own.
+func TestCallersOfABatch(t *testing.T) {
+	one, two := Identity{"ip", "127.0.0.1"}, Identity{"digest", "ann:x"}
+	lists := [][]Identity{
+		{one}, {one}, {{"ip", "127.0.0.2"}}, {one}, nil, {one}, {one, two}, {one, two}, {one, {"digest", "bob:x"}}, {two, one}, {one, two}, {two},
+	}
+	x := &Batch{}
+	for _, auth := range lists {
+		x.Requests = append(x.Requests, &Request{Auth: auth, Op: &Delete{Path: "/a"}})
+	}
+	got, err := DecodeBatch(x.Append(nil))
+	if err != nil || !reflect.DeepEqual(got, x) {
+		t.Fatalf("got %+v, %v", got, err)
+	}
+}
+
 func TestRequestRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		x := anyRequest.Draw(t, "request")

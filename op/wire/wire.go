@@ -128,6 +128,15 @@ func (r *Reader) Bool() bool {
 // String takes a length-prefixed string.
 func (r *Reader) String() string { return string(r.take(r.Uint())) }
 
+// StringLike is String, and makes no copy of a string that is like s: it returns s then.
+func (r *Reader) StringLike(s string) string {
+	p := r.take(r.Uint())
+	if string(p) == s {
+		return s
+	}
+	return string(p)
+}
+
 // Bytes takes what Bytes appended; the result aliases the buffer.
 func (r *Reader) Bytes() []byte {
 	n := r.Uint()

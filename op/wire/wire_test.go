@@ -30,6 +30,9 @@ func values() []value {
 	}
 	for _, v := range []string{"", "a", "\x00\xff", string(make([]byte, 300))} {
 		all = append(all, value{"string", func(b []byte) []byte { return String(b, v) }, func(r *Reader) bool { return r.String() == v }})
+		for _, like := range []string{v, "a", v + "a"} {
+			all = append(all, value{"string like", func(b []byte) []byte { return String(b, v) }, func(r *Reader) bool { return r.StringLike(like) == v }})
+		}
 	}
 	for _, v := range [][]byte{nil, {}, {0}, make([]byte, 300)} {
 		all = append(all, value{"bytes", func(b []byte) []byte { return Bytes(b, v) }, func(r *Reader) bool {
