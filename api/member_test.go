@@ -263,6 +263,14 @@ func (m *member) ViewLater(o op.ReadOptions, done func(*fsm.View, op.ReadInfo, e
 	return func() bool { cancel(); return true }
 }
 
+func (m *member) ViewNow(o op.ReadOptions) (*fsm.View, op.ReadInfo, error, bool) {
+	if o.Level != op.Eventual || o.MinZxid != 0 {
+		return nil, op.ReadInfo{}, nil, false
+	}
+	v, info, err := m.View(context.Background(), o)
+	return v, info, err, true
+}
+
 func (m *member) Drive() {}
 
 func (m *member) KeepAliveLater(id op.SessionID, done func(error)) {

@@ -105,7 +105,7 @@ func TestWebSocketDocsOps(t *testing.T) {
 		"campaign", "resign", "register", "deregister",
 	} {
 		message, _ := json.Marshal(map[string]any{"id": 1, "op": verb})
-		if _, err := new(jsonCodec).decode(message)(); err != nil && strings.Contains(err.Error(), "there is no operation") {
+		if _, err := new(jsonCodec).next(&wsInput{message: message}); err != nil && strings.Contains(err.Error(), "there is no operation") {
 			t.Errorf("%s: %v", verb, err)
 		}
 		if !strings.Contains(string(page), `"op":"`+verb+`"`) {

@@ -459,9 +459,9 @@ func FuzzWebSocketJSON(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, message []byte) {
-		next := new(jsonCodec).decode(message)
+		codec, in := new(jsonCodec), &wsInput{message: message}
 		for {
-			x, err := next()
+			x, err := codec.next(in)
 			if err == io.EOF {
 				return
 			}
@@ -505,7 +505,7 @@ func TestWebSocketManyFaults(t *testing.T) {
 		"meta":         `{"id":2,"op":"register","meta":{` + repeat(50_000, field) + `}}`,
 		"types":        `{"id":2,"op":"watch","path":"/","types":[` + repeat(50_000, empty) + `]}`,
 	} {
-		f, err := new(jsonCodec).decode([]byte(message))()
+		f, err := new(jsonCodec).next(&wsInput{message: []byte(message)})
 		if err == nil {
 			t.Errorf("%s: taken for %+v", name, f)
 			continue

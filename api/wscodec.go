@@ -1,7 +1,6 @@
 package api
 
 import (
-	"errors"
 	"io"
 
 	"github.com/gorilla/websocket"
@@ -13,9 +12,9 @@ import (
 // wsCodec is one form of the messages. Both forms are of the same frames.
 type wsCodec interface {
 	messageType() int
-	// decode returns what returns the requests of a message, one by one, and then io.EOF: each is a frame.Frame or, in the
-	// JSON form alone, a *contest. A *wsRefused is about one of them; any other error makes the rest of the message worthless.
-	decode(message []byte) func() (any, error)
+	// next returns the next request of a message, and io.EOF behind the last: it is a frame.Frame or, in the JSON form
+	// alone, a *contest. A *wsRefused is about one of them; any other error makes the rest of the message worthless.
+	next(in *wsInput) (any, error)
 	// append appends a frame that says all by itself.
 	append(b []byte, f frame.Frame) []byte
 	// appendReply appends what o was answered.
@@ -24,6 +23,13 @@ type wsCodec interface {
 	appendFailed(b []byte, id uint64, err error) []byte
 	// message cuts the first message off what was appended.
 	message(b []byte) (message, rest []byte)
+}
+
+// wsInput is a message that is being decoded.
+type wsInput struct {
+	message []byte
+	begun   bool
+	frames  frame.Decoder // of the message, once begun
 }
 
 // wsRefused is the error of a request that can be told from others by its id.
@@ -40,15 +46,15 @@ type binCodec struct{}
 
 func (binCodec) messageType() int { return websocket.BinaryMessage }
 
-func (binCodec) decode(message []byte) func() (any, error) {
-	d := frame.FromClient(message)
-	return func() (any, error) {
-		f, err := d.Next()
-		if err != nil && !errors.Is(err, io.EOF) {
-			err = op.Errorf(op.BadRequest, "%s", err)
-		}
-		return f, err
+func (binCodec) next(in *wsInput) (any, error) {
+	if !in.begun {
+		in.begun, in.frames = true, *frame.FromClient(in.message)
 	}
+	f, err := in.frames.Next()
+	if err != nil && err != io.EOF {
+		err = op.Errorf(op.BadRequest, "%s", err)
+	}
+	return f, err
 }
 
 func (binCodec) append(b []byte, f frame.Frame) []byte { return frame.Append(b, f) }

@@ -63,6 +63,8 @@ type wsReader struct {
 	auth    []op.Identity
 	resumed bool   // the session was, not opened
 	handed  bool   // something has been handed to the member that it may not have done
+	sends   bool   // it is who sends, and has appended something that leaves when it pauses
+	ending  bool   // the connection ends, as was seen last
 	seq     uint64 // the highest sequence number that may have been handed to a leader
 	stop    func() // stops following the session
 }
@@ -74,6 +76,10 @@ type wsWriter struct {
 	answers []*wsRequest // taken, and not sent yet
 	events  []op.Zxid    // in buf, those of which is measured how long they took
 	taken   int64        // of the room for large answers, by those in buf
+
+	// Lent to whoever appends an answer.
+	reply frame.Reply
+	now   wsRequest // that is answered at once
 }
 
 // wsEnd says how a connection ends.
@@ -175,12 +181,33 @@ func (c *wsConn) pause() {
 	}
 	c.mu.Lock()
 	c.atWork = false
-	free := c.woken && !c.writing && !c.written
-	c.writing = c.writing || free
+	mine := c.read.sends || c.woken && !c.writing && !c.written
+	if !mine {
+		c.mu.Unlock()
+		return
+	}
+	c.writing, c.read.sends = true, false
+	w := c.takeWorkLocked()
 	c.mu.Unlock()
-	if free && c.writeSome() {
+	if c.send(w) {
 		c.leaveRest()
 	}
+}
+
+// sendsAtOnce makes the reader who sends until it pauses, so that it can append an answer itself, unless somebody else
+// does, or there is something about the connection, its session or the id that keeps it from being answered.
+func (c *wsConn) sendsAtOnce(id uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ending != nil || c.session.ended != nil || !c.isFreeLocked(id) {
+		return false
+	}
+	if !c.read.sends && (c.writing || c.written) {
+		return false
+	}
+	c.writing, c.woken, c.read.sends = true, true, true
+	c.lendLocked()
+	return true
 }
 
 // leaveRest ends the reader's writing: what has come up meanwhile is the writer's.
@@ -198,6 +225,7 @@ func (c *wsConn) leaveRest() {
 func (c *wsConn) resume() {
 	c.mu.Lock()
 	c.atWork = true
+	c.read.ending = c.ending != nil
 	c.mu.Unlock()
 }
 
@@ -311,7 +339,7 @@ func (c *wsConn) readMessage() (*wsMessage, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if c.isEnding() {
+	if c.read.ending {
 		_, err := io.Copy(io.Discard, r)
 		return nil, nil, err
 	}
@@ -375,11 +403,19 @@ func (c *wsConn) readInto(p []byte, m *wsMessage, r io.Reader) ([]byte, error) {
 	}
 }
 
+// inputs are lent while a message is decoded.
+var inputs = sync.Pool{New: func() any { return new(wsInput) }}
+
 // take hands over the requests of a message.
 func (c *wsConn) take(m *wsMessage, p []byte) {
-	next := c.codec.decode(p)
+	in := inputs.Get().(*wsInput)
+	*in = wsInput{message: p}
+	defer func() {
+		*in = wsInput{}
+		inputs.Put(in)
+	}()
 	for {
-		f, err := next()
+		f, err := c.codec.next(in)
 		refused, isRefused := err.(*wsRefused)
 		switch {
 		case err == io.EOF:
@@ -411,6 +447,7 @@ func (c *wsConn) hear() {
 	now := c.s.uptime()
 	c.mu.Lock()
 	c.heardAt = now
+	c.read.ending = c.ending != nil
 	if c.limited && c.ending == nil && c.read.greeted {
 		c.limited = false
 		c.ws.SetReadDeadline(time.Time{})

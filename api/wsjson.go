@@ -30,15 +30,12 @@ func (*jsonCodec) message(b []byte) (message, rest []byte) {
 	return message, rest
 }
 
-func (c *jsonCodec) decode(message []byte) func() (any, error) {
-	read := false
-	return func() (any, error) {
-		if read {
-			return nil, io.EOF
-		}
-		read = true
-		return c.request(message)
+func (c *jsonCodec) next(in *wsInput) (any, error) {
+	if in.begun {
+		return nil, io.EOF
 	}
+	in.begun = true
+	return c.request(in.message)
 }
 
 // request reads one request. What is wrong with a field is told to whoever has sent the request; a message that has no id

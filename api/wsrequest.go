@@ -36,6 +36,9 @@ func (c *wsConn) handle(m *wsMessage, f any) bool {
 	if ping, ok := f.(*frame.Ping); ok {
 		return c.ping(ping.ID)
 	}
+	if f, ok := f.(*frame.Read); ok && c.readNow(f) {
+		return true
+	}
 	r := c.begin(m, f)
 	if r == nil {
 		return false
@@ -83,12 +86,10 @@ func (c *wsConn) begin(m *wsMessage, f any) *wsRequest {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.awaitRoom(func() bool { return c.count >= c.s.limits.ConnRequests || c.held >= wsHeldBytes })
-	_, used := c.pending[id]
-	_, watched := c.watches[id]
 	switch {
 	case c.ending != nil:
 		return nil
-	case id == 0 || used || watched:
+	case !c.isFreeLocked(id):
 		err := op.Errorf(op.BadRequest, "the id %d belongs to another request or watch, or to none: take a number above 0 "+
 			"that isn't in use", id)
 		c.endLocked(failure(frame.CloseProtocol, err))
@@ -104,6 +105,13 @@ func (c *wsConn) begin(m *wsMessage, f any) *wsRequest {
 	m.refs.Add(1)
 	c.s.metrics.wsInFlight.Inc()
 	return r
+}
+
+// isFreeLocked reports whether a request may have that id.
+func (c *wsConn) isFreeLocked(id uint64) bool {
+	_, used := c.pending[id]
+	_, watched := c.watches[id]
+	return id != 0 && !used && !watched
 }
 
 // weight is what a request counts for of the bytes that a connection may hold: those of its message, or of the answer that
@@ -301,8 +309,34 @@ func isRead(v op.Verb) bool { return v >= op.VerbGet && v <= op.VerbRank }
 // isCheck reports whether what a transaction would check can be asked by itself, of a state.
 func isCheck(v op.Verb) bool { return v == op.VerbCheck || v == op.VerbHolder || v == op.VerbTerm }
 
+// isAsked reports whether an operation is one that a read may have.
+func isAsked(v op.Verb) bool { return isRead(v) || isCheck(v) }
+
+// readNow answers a read at once, if there is a state for it and nobody else sends. Then nothing is kept of it, and it
+// counts for nothing but what it takes of the buffer.
+func (c *wsConn) readNow(f *frame.Read) bool {
+	if !isAsked(f.Op.Verb()) {
+		return false
+	}
+	start := c.s.uptime()
+	v, info, err, ok := c.s.backend.ViewNow(c.atLeastSeen(f.Options))
+	// The session is looked at after the state has been found: see sessionOver.
+	if !ok || err != nil || !c.sendsAtOnce(f.ID) {
+		return false
+	}
+	r := &c.write.now
+	*r = wsRequest{frame: f, op: f.Op, start: start, view: v, info: info}
+	c.appendDone(r)
+	*r = wsRequest{}
+	if c.write.frames++; len(c.write.buf) >= wsFlush {
+		c.pause()
+		c.resume()
+	}
+	return true
+}
+
 func (c *wsConn) startRead(r *wsRequest, f *frame.Read) {
-	if !isRead(f.Op.Verb()) && !isCheck(f.Op.Verb()) {
+	if !isAsked(f.Op.Verb()) {
 		c.finishWith(r, op.Errorf(op.BadRequest, "%s is not a read", f.Op.Verb()))
 		return
 	}
@@ -310,11 +344,17 @@ func (c *wsConn) startRead(r *wsRequest, f *frame.Read) {
 	c.viewLater(r, f.Options)
 }
 
-// viewLater finds a state for the request. Sequential means: not older than what this connection has shown.
-func (c *wsConn) viewLater(r *wsRequest, o op.ReadOptions) {
+// atLeastSeen says what Sequential means: not older than what this connection has shown.
+func (c *wsConn) atLeastSeen(o op.ReadOptions) op.ReadOptions {
 	if o.Level == op.Sequential {
 		o.MinZxid = max(o.MinZxid, op.Zxid(c.seen.Load()))
 	}
+	return o
+}
+
+// viewLater finds a state for the request.
+func (c *wsConn) viewLater(r *wsRequest, o op.ReadOptions) {
+	o = c.atLeastSeen(o)
 	c.read.handed = c.read.handed || o.Level != op.Eventual
 	abandon := c.s.backend.ViewLater(o, func(v *fsm.View, info op.ReadInfo, err error) {
 		r.view, r.info, r.err = v, info, err
@@ -328,18 +368,23 @@ func (c *wsConn) viewLater(r *wsRequest, o op.ReadOptions) {
 // answer sends what became of a request.
 func (c *wsConn) answer(r *wsRequest) error {
 	defer r.drop()
-	verb, err := c.appendAnswer(r)
-	code := op.OK
-	if err != nil {
-		code = unwrap(err).what.Code
-	}
-	c.s.metrics.RequestDone(WebSocket, verb, code, c.s.uptime()-r.start)
+	c.appendDone(r)
 	c.mu.Lock()
 	c.count--
 	c.held -= r.bytes
 	c.room.Signal()
 	c.mu.Unlock()
 	return c.appended()
+}
+
+// appendDone appends the answer, and counts the request.
+func (c *wsConn) appendDone(r *wsRequest) {
+	verb, err := c.appendAnswer(r)
+	code := op.OK
+	if err != nil {
+		code = unwrap(err).what.Code
+	}
+	c.s.metrics.RequestDone(WebSocket, verb, code, c.s.uptime()-r.start)
 }
 
 // appendAnswer appends the answer, and returns what the request was and what was wrong.
@@ -464,8 +509,10 @@ func nodesOf(v *fsm.View, path string, limit int32) int {
 }
 
 func (c *wsConn) appendReply(r *wsRequest, info op.ReadInfo, res *op.Result) {
-	reply := &frame.Reply{ID: requestID(r.frame), Info: info, Result: res}
+	reply := &c.write.reply
+	*reply = frame.Reply{ID: requestID(r.frame), Info: info, Result: res}
 	c.write.buf = c.codec.appendReply(c.write.buf, r.op, reply)
+	*reply = frame.Reply{}
 }
 
 // bye ends the session and the connection.

@@ -16,12 +16,16 @@ import (
 
 // runWriter sends what there is to send.
 func (c *wsConn) runWriter() {
-	for c.writeSome() {
+	for {
+		w, more := c.takeWork()
+		if !more || !c.send(w) {
+			return
+		}
 	}
 }
 
-// writeSome sends what waits. It reports whether there may be more, and the caller still is who sends.
-func (c *wsConn) writeSome() (more bool) {
+// send sends what waited. It reports whether there may be more, and the caller still is who sends.
+func (c *wsConn) send(w wsWork) (more bool) {
 	defer func() {
 		if p := recover(); p != nil {
 			c.panicked(p)
@@ -29,10 +33,6 @@ func (c *wsConn) writeSome() (more bool) {
 			c.lastWritten()
 		}
 	}()
-	w, more := c.takeWork()
-	if !more {
-		return false
-	}
 	if last, err := c.writeRound(w); last || err != nil {
 		c.writeFailed(err)
 		c.lastWritten()
@@ -108,17 +108,27 @@ func (c *wsConn) takeWork() (work wsWork, more bool) {
 		c.restLocked()
 		return wsWork{}, false
 	}
-	c.woken = false
+	return c.takeWorkLocked(), true
+}
+
+// lendLocked gives who sends a writer, if there is none.
+func (c *wsConn) lendLocked() {
 	if c.write == nil {
 		c.write = writers.Get().(*wsWriter)
 	}
+}
+
+// takeWorkLocked is takeWork for who holds mu, and knows that something was said.
+func (c *wsConn) takeWorkLocked() wsWork {
+	c.woken = false
+	c.lendLocked()
 	w := wsWork{c.direct, c.done, c.ready, c.contests.news, c.contests.notes, c.pong, c.pingDue, c.bookmarksDue, c.ending}
 	c.contests.news, c.contests.notes = nil, nil
 	c.direct, c.done, c.ready, c.pong, c.pingDue, c.bookmarksDue = nil, nil, nil, nil, false, false
 	for _, watch := range w.ready {
 		watch.queued = false
 	}
-	return w, true
+	return w
 }
 
 // writeRound sends what waits. It reports whether that was the last.

@@ -27,6 +27,15 @@ func (m *Member) ViewLater(o op.ReadOptions, done func(*fsm.View, op.ReadInfo, e
 	return r.ViewLater(o, done)
 }
 
+// ViewNow returns a state that is as fresh as o asks, if there is one; see replica.Replica.ViewNow.
+func (m *Member) ViewNow(o op.ReadOptions) (v *fsm.View, info op.ReadInfo, err error, ok bool) {
+	r := m.replica.Load()
+	if r == nil {
+		return nil, op.ReadInfo{}, nil, false
+	}
+	return r.ViewNow(o)
+}
+
 // Drive does what was handed over without waiting for it; see replica.Replica.Drive.
 func (m *Member) Drive() {
 	if r := m.replica.Load(); r != nil {

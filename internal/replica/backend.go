@@ -104,10 +104,15 @@ func (r *Replica) Submit(req *op.Request, done func(*op.Result)) (abandon func()
 	return func() bool { return true }
 }
 
+// ViewNow is View as far as it needs no wait; ok is false if it does.
+func (r *Replica) ViewNow(o op.ReadOptions) (v *fsm.View, info op.ReadInfo, err error, ok bool) {
+	return r.pub.Load().Serve(o, r.opt.Now().Mono)
+}
+
 // ViewLater is View for callers that don't wait: it calls done once, at once if the state is fresh enough, else when
 // the core has been driven, unless the wait is abandoned first. Abandon is nil if it was called.
 func (r *Replica) ViewLater(o op.ReadOptions, done func(*fsm.View, op.ReadInfo, error)) (abandon func() bool) {
-	if v, info, err, ok := r.pub.Load().Serve(o, r.opt.Now().Mono); ok {
+	if v, info, err, ok := r.ViewNow(o); ok {
 		done(v, info, err)
 		return nil
 	}

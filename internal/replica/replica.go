@@ -334,7 +334,7 @@ func (r *Replica) Published() *Published { return r.pub.Load() }
 
 // View returns the state as a view at least as fresh as o asks for.
 func (r *Replica) View(ctx context.Context, o op.ReadOptions) (*fsm.View, op.ReadInfo, error) {
-	if v, info, err, ok := r.pub.Load().Serve(o, r.opt.Now().Mono); ok {
+	if v, info, err, ok := r.ViewNow(o); ok {
 		return v, info, err
 	}
 	type answer struct {
