@@ -101,7 +101,7 @@ func TestWebSocketDocsOps(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, verb := range []string{
-		"hello", "ping", "bye", "get", "list", "create", "set", "delete", "txn", "set_timeout", "watch", "unwatch", "lock", "unlock",
+		"hello", "ping", "bye", "get", "list", "create", "set", "delete", "txn", "set_timeout", "watch", "await", "unwatch", "lock", "unlock",
 		"campaign", "resign", "register", "deregister",
 	} {
 		message, _ := json.Marshal(map[string]any{"id": 1, "op": verb})

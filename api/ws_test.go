@@ -23,6 +23,7 @@ import (
 //
 //	connect a                        opens connection a
 //	send a                           the messages of a, one a line, answered one by one
+//	request a                        the messages of a, not answered yet
 //	read a n                         the next n messages of a
 //	events a n                       the next n events of a, however they are put into messages
 //	closed a                         what a says until it is closed, and how
@@ -51,7 +52,7 @@ func (w *wsScenario) command(t *testing.T, d *datadriven.TestData) string {
 		w.conns[d.CmdArgs[0].Key] = w.dial(wsJSON)
 		return ""
 	}
-	if !slices.Contains([]string{"send", "read", "events", "closed"}, d.Cmd) {
+	if !slices.Contains([]string{"send", "request", "read", "events", "closed"}, d.Cmd) {
 		return w.fixture.command(t, d)
 	}
 	var out strings.Builder
@@ -60,13 +61,15 @@ func (w *wsScenario) command(t *testing.T, d *datadriven.TestData) string {
 		d.Fatalf(t, "no connection %s", d.CmdArgs[0].Key)
 	}
 	switch d.Cmd {
-	case "send":
+	case "send", "request":
 		for line := range strings.Lines(d.Input) {
 			line = strings.NewReplacer("$SECRET", w.secret, "$SESSION", w.session).Replace(strings.TrimSpace(line))
 			if err := conn.WriteMessage(websocket.TextMessage, []byte(line)); err != nil {
 				d.Fatalf(t, "%v", err)
 			}
-			out.WriteString(w.next(t, d, conn))
+			if d.Cmd == "send" {
+				out.WriteString(w.next(t, d, conn))
+			}
 		}
 	case "read":
 		var n int

@@ -101,6 +101,7 @@ type wsRequest struct {
 	repeat  bool        // an earlier copy may have been done, or may be yet
 	abandon func() bool // under wsConn.mu; nil if there is nothing to give up
 	watch   *wsWatch    // that is to begin
+	parked  bool        // an await that has waited: it is not one of count any more
 	ended   *wsWatch    // that the client doesn't want any more, and nobody else has
 
 	res  *op.Result

@@ -131,6 +131,11 @@ func (x *contestConn) Watch(_ context.Context, f watch.Filter, from op.Zxid) (re
 	return &contestEvents{s, x.c.s.draining}, nil
 }
 
+// Await watches, and then reads.
+func (x *contestConn) Await(ctx context.Context, f watch.Filter, from op.Zxid, o op.Op) (*op.Result, error) {
+	return recipe.AwaitBy(ctx, x, f, from, o)
+}
+
 // contestEvents is a stream that is waited for until the server drains. The client's frames keep the session alive.
 type contestEvents struct {
 	*watch.Stream
@@ -190,10 +195,15 @@ func (c *wsConn) startContest(r *wsRequest, k *contest) {
 // letGo gives back what the request's message holds.
 func (c *wsConn) letGo(r *wsRequest) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.letGoLocked(r)
+}
+
+// letGoLocked is letGo for those who hold mu.
+func (c *wsConn) letGoLocked(r *wsRequest) {
 	c.held -= r.bytes
 	r.bytes = 0
 	c.room.Signal()
-	c.mu.Unlock()
 	r.msg.release()
 	r.msg = &wsMessage{s: c.s}
 	r.msg.refs.Store(1)

@@ -79,10 +79,10 @@ func (c *jsonCodec) frame(id uint64, verb string, o *object) any {
 		return &frame.Bye{ID: id}
 	case "watch":
 		return readWatch(id, o)
+	case "await":
+		return readAwait(id, o)
 	case "unwatch":
 		return &frame.Unwatch{ID: id, Watch: uint64(o.number("watch", 1, 1<<53-1, 0))}
-	case "list":
-		verb = "children"
 	}
 	x := readOp(verb, o)
 	switch {
@@ -99,6 +99,8 @@ func (c *jsonCodec) frame(id uint64, verb string, o *object) any {
 
 func readOp(verb string, o *object) op.Op {
 	switch verb {
+	case "list":
+		verb = "children"
 	case "txn":
 		return o.txn()
 	case "set_timeout":
@@ -189,6 +191,26 @@ func readWatch(id uint64, o *object) frame.Frame {
 	case initial:
 		f.Start = frame.FromInitial
 	}
+	return f
+}
+
+func readAwait(id uint64, o *object) frame.Frame {
+	f := &frame.Await{ID: id, Path: o.path("path"), Scope: o.scope(), Types: o.types("types")}
+	if !o.has("since") {
+		o.fault("since", "is required: the position, or the zxid of an answer, behind which something is to happen")
+	}
+	f.Since = o.zxid("since")
+	raw := o.take("read")
+	if raw == nil {
+		o.fault("read", "is required: what to answer then, such as {\"op\":\"get\",\"path\":\"/a\"}")
+		return f
+	}
+	o.nested("read", raw, func(in *object) {
+		if f.Op = readOp(in.require("op"), in); f.Op == nil || !isRead(f.Op.Verb()) {
+			in.fault("op", "must be a read, such as get, exists, list, subtree or rank")
+			clear(in.fields)
+		}
+	})
 	return f
 }
 

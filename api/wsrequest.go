@@ -50,6 +50,8 @@ func (c *wsConn) handle(m *wsMessage, f any) bool {
 		c.startRead(r, f)
 	case *frame.Watch:
 		c.startWatch(r, f)
+	case *frame.Await:
+		c.startAwait(r, f)
 	case *frame.Unwatch:
 		c.unwatch(r, f.Watch)
 	case *frame.Bye:
@@ -69,6 +71,8 @@ func requestID(f any) uint64 {
 	case *frame.Read:
 		return f.ID
 	case *frame.Watch:
+		return f.ID
+	case *frame.Await:
 		return f.ID
 	case *frame.Unwatch:
 		return f.ID
@@ -198,7 +202,7 @@ func (c *wsConn) giveUp(now time.Duration) {
 // lost, so it is not looked at.
 func (r *wsRequest) withoutAnswer() *wsRequest {
 	return &wsRequest{
-		frame: r.frame, op: r.op, start: r.start, msg: r.msg, bytes: r.bytes, repeat: r.repeat, watch: r.watch,
+		frame: r.frame, op: r.op, start: r.start, parked: r.parked, msg: r.msg, bytes: r.bytes, repeat: r.repeat, watch: r.watch,
 	}
 }
 
@@ -356,6 +360,11 @@ func (c *wsConn) atLeastSeen(o op.ReadOptions) op.ReadOptions {
 func (c *wsConn) viewLater(r *wsRequest, o op.ReadOptions) {
 	o = c.atLeastSeen(o)
 	c.read.handed = c.read.handed || o.Level != op.Eventual
+	c.view(r, o)
+}
+
+// view has the request answered from a state as fresh as o asks, and reports whether there is none yet.
+func (c *wsConn) view(r *wsRequest, o op.ReadOptions) (later bool) {
 	abandon := c.s.backend.ViewLater(o, func(v *fsm.View, info op.ReadInfo, err error) {
 		r.view, r.info, r.err = v, info, err
 		c.finish(r)
@@ -363,6 +372,7 @@ func (c *wsConn) viewLater(r *wsRequest, o op.ReadOptions) {
 	if abandon != nil {
 		c.abandonable(r, abandon)
 	}
+	return abandon != nil
 }
 
 // answer sends what became of a request.
@@ -370,9 +380,11 @@ func (c *wsConn) answer(r *wsRequest) error {
 	defer r.drop()
 	c.appendDone(r)
 	c.mu.Lock()
-	c.count--
-	c.held -= r.bytes
-	c.room.Signal()
+	if !r.parked {
+		c.count--
+		c.held -= r.bytes
+		c.room.Signal()
+	}
 	c.mu.Unlock()
 	return c.appended()
 }
@@ -397,9 +409,11 @@ func (c *wsConn) appendAnswer(r *wsRequest) (verb string, err error) {
 	case *frame.Write:
 		return f.Op.Verb().String(), c.appendWritten(r)
 	case *frame.Read:
-		return f.Op.Verb().String(), c.appendRead(r, f)
+		return f.Op.Verb().String(), c.appendRead(r, f.Op)
 	case *frame.Watch:
 		return "watch", c.appendWatching(r, f)
+	case *frame.Await:
+		return "await", c.appendAwaited(r, f)
 	case *frame.Unwatch:
 		return "unwatch", c.appendUnwatched(r)
 	case *frame.Bye:
@@ -437,7 +451,7 @@ func (c *wsConn) appendWritten(r *wsRequest) error {
 	return nil
 }
 
-func (c *wsConn) appendRead(r *wsRequest, f *frame.Read) error {
+func (c *wsConn) appendRead(r *wsRequest, o op.Op) error {
 	if over := c.sessionOver(); over != nil {
 		r.err = over
 	}
@@ -448,7 +462,7 @@ func (c *wsConn) appendRead(r *wsRequest, f *frame.Read) error {
 	}
 	c.s.metrics.ReadDone(r.info, c.s.leaderName() == c.s.name)
 	c.show(r.info.Zxid)
-	if err := c.appendFound(r, f.Op); err != nil {
+	if err := c.appendFound(r, o); err != nil {
 		return err
 	}
 	return nil

@@ -13,10 +13,12 @@ import (
 type wsWatch struct {
 	filter watch.Filter
 	data   bool
-	gauge  func() // takes it out of the metrics
-	queued bool   // in wsConn.ready; guarded by wsConn.mu
+	gauge  func()     // takes it out of the metrics
+	queued bool       // in wsConn.ready; guarded by wsConn.mu
+	await  *wsRequest // that is answered with the first event, and is pending until then; nil for a watch
 
 	// The writer's.
+	begun  bool // the stream of an await was there
 	id     uint64
 	stream *watch.Stream // nil until it is answered
 	state  *fsm.View     // of which parts are still to be sent
@@ -222,6 +224,8 @@ func (c *wsConn) deliverAll(ready []*wsWatch, bookmark bool) error {
 // deliver sends what the watch has next, as much as goes into one message.
 func (c *wsConn) deliver(w *wsWatch) error {
 	switch {
+	case w.await != nil:
+		return c.deliverAwait(w)
 	case w.stream == nil, c.sessionOver() != nil: // ended meanwhile
 		return nil
 	case w.state != nil:
@@ -349,7 +353,7 @@ func (c *wsConn) sendBookmarks() error {
 		if err := c.deliver(w); err != nil {
 			return err
 		}
-		if w.stream == nil || w.pos <= w.told {
+		if w.stream == nil || w.await != nil || w.pos <= w.told {
 			continue
 		}
 		w.told = w.pos

@@ -87,7 +87,7 @@ func contest(dial func(i int) (contender, error), n int, d time.Duration) (total
 // lockDir is a new directory for each contest.
 func lockDir() string { return fmt.Sprintf("/bench/contest-%d", time.Now().UnixNano()) }
 
-// coordContender creates its node and learns who is before it in one request, and watches that one from there on.
+// coordContender creates its node and learns who is before it in one request, and then awaits its turn.
 type coordContender struct {
 	*coordConn
 	dir  string
@@ -113,44 +113,17 @@ func (c *coordContender) acquire() (uint64, error) {
 	c.mine = &res.Results[0]
 	rank, seen := res.Results[1].Rank, res.Zxid
 	for rank.Position > 0 {
-		if seen, err = c.gone(c.dir+"/"+rank.Predecessor, seen); err != nil {
-			return 0, err
-		}
 		c.id++
-		c.put(&frame.Read{ID: c.id, Options: op.ReadOptions{Level: op.Sequential, MinZxid: seen}, Op: &op.Rank{Path: c.mine.Path}})
+		c.put(&frame.Await{
+			ID: c.id, Path: c.dir + "/" + rank.Predecessor, Types: watch.TypesOf(op.Deleted), Since: seen,
+			Op: &op.Rank{Path: c.mine.Path},
+		})
 		if res, err = c.call(); err != nil {
 			return 0, err
 		}
-		rank = res.Rank
+		rank, seen = res.Rank, c.reply.Info.Zxid
 	}
 	return uint64(rank.Token), nil
-}
-
-// gone waits until the node has been deleted after since.
-func (c *coordContender) gone(path string, since op.Zxid) (op.Zxid, error) {
-	c.id++
-	number := c.id
-	c.put(&frame.Watch{ID: number, Path: path, Types: watch.TypesOf(op.Deleted), Start: frame.FromSince, Since: since})
-	if err := c.flush(); err != nil {
-		return 0, err
-	}
-	for {
-		f, err := c.next()
-		if err != nil {
-			return 0, err
-		}
-		switch x := f.(type) {
-		case *frame.Events:
-			c.id++
-			c.put(&frame.Unwatch{ID: c.id, Watch: number}) // goes with the next request
-			c.unwatched = c.id
-			return x.Pos, nil
-		case *frame.Failed:
-			return 0, x.Err
-		case *frame.Ended:
-			return 0, x.Err
-		}
-	}
 }
 
 func (c *coordContender) release() error {

@@ -29,11 +29,10 @@ type coordConn struct {
 	id, seq uint64
 	// Answers to writes come in the order of their numbers. Of a workload that reads only, reads are counted, which does no
 	// harm.
-	answered  uint64
-	unwatched uint64 // id of an Unwatch, whose answer nobody waits for
-	value     []byte
-	self      int
-	reply     *frame.Reply
+	answered uint64
+	value    []byte
+	self     int
+	reply    *frame.Reply
 }
 
 func (s *service) dial(i int) (conn, error) { return s.connect(i, 10*time.Second) }
@@ -158,9 +157,6 @@ func (c *coordConn) receive() error {
 		}
 		switch x := f.(type) {
 		case *frame.Reply:
-			if x.ID == c.unwatched {
-				continue
-			}
 			if x.Result.Err != nil {
 				return fmt.Errorf("%w", x.Result.Err)
 			}

@@ -116,10 +116,14 @@ func (e *engine) position() op.Zxid {
 }
 
 // subscribe begins a watch.
-func (e *engine) subscribe(want frame.Watch) *subscription {
+func (e *engine) subscribe(want frame.Watch) *subscription { return e.subscribeTo(want, nil) }
+
+// subscribeTo begins a watch that ends with the answer to o once it has something to tell; without o, a watch.
+func (e *engine) subscribeTo(want frame.Watch, o op.Op) *subscription {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := newSubscription(e, want)
+	s.awaits = o
 	if e.ended != nil {
 		s.fail(interrupt(want.Path, false, e.ended, nil))
 		return s

@@ -46,3 +46,18 @@ func (c conn) Watch(ctx context.Context, f watch.Filter, from op.Zxid) (recipe.E
 	want.Start, want.Since = frame.FromSince, from
 	return events{c.t.e.subscribe(want)}, nil
 }
+
+func (c conn) Await(ctx context.Context, f watch.Filter, from op.Zxid, o op.Op) (*op.Result, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	want := watchOf(f)
+	want.Start, want.Since = frame.FromSince, from
+	s := c.t.e.subscribeTo(want, o)
+	it, err := s.next(ctx)
+	if err != nil {
+		c.t.e.unsubscribe(s)
+		return nil, err
+	}
+	return it.answer.result, it.answer.err
+}

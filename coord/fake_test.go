@@ -41,9 +41,10 @@ type service struct {
 }
 
 type fakeWatch struct {
-	l   *fakeLink
-	id  uint64
-	pos op.Zxid
+	l     *fakeLink
+	id    uint64
+	pos   op.Zxid
+	await bool // it ends with an answer
 }
 
 func newService(seed uint64) *service {
@@ -187,7 +188,9 @@ func (s *service) handle(l *fakeLink, f frame.Frame) {
 		}
 		l.send(&frame.Reply{ID: f.ID, Info: op.ReadInfo{Zxid: s.zxid}, Result: &op.Result{Zxid: s.zxid, Stat: &op.Stat{}}})
 	case *frame.Watch:
-		s.watch(l, f)
+		s.watch(l, f, nil)
+	case *frame.Await:
+		s.watch(l, &frame.Watch{ID: f.ID, Path: f.Path, Start: frame.FromSince, Since: f.Since}, f.Op)
 	case *frame.Unwatch:
 		s.watches = slices.DeleteFunc(s.watches, func(w *fakeWatch) bool { return w.l == l && w.id == f.Watch })
 		l.send(&frame.Reply{ID: f.ID, Result: &op.Result{}})
@@ -303,8 +306,9 @@ func (s *service) apply(o op.Op) *op.Result {
 	return &op.Result{Zxid: s.zxid, Path: create.Path, Stat: &op.Stat{Czxid: s.zxid, Mzxid: s.zxid}}
 }
 
-func (s *service) watch(l *fakeLink, f *frame.Watch) {
-	w := &fakeWatch{l: l, id: f.ID, pos: s.zxid}
+// watch begins a watch, or an await of what o reads.
+func (s *service) watch(l *fakeLink, f *frame.Watch, o op.Op) {
+	w := &fakeWatch{l: l, id: f.ID, pos: s.zxid, await: o != nil}
 	switch f.Start {
 	case frame.FromSince:
 		w.pos = f.Since
@@ -315,7 +319,9 @@ func (s *service) watch(l *fakeLink, f *frame.Watch) {
 		l.send(&frame.Failed{ID: f.ID, Err: &op.Error{Code: op.HistoryGone, Oldest: 100}})
 		return
 	}
-	l.send(&frame.Watching{Watch: f.ID, Pos: w.pos})
+	if !w.await {
+		l.send(&frame.Watching{Watch: f.ID, Pos: w.pos})
+	}
 	s.watches = append(s.watches, w)
 	s.deliver(w)
 }
@@ -335,6 +341,10 @@ func (s *service) initial(w *fakeWatch) {
 
 // deliver sends what the watch hasn't got. The i-th creation has zxid 102+i if nothing else was decided.
 func (s *service) deliver(w *fakeWatch) {
+	if w.await {
+		s.answer(w)
+		return
+	}
 	if s.chance(s.lag) {
 		s.watches = slices.DeleteFunc(s.watches, func(x *fakeWatch) bool { return x == w })
 		w.l.send(&frame.Ended{Watch: w.id, Pos: w.pos, Err: op.Errorf(op.Overloaded, "the watch lags")})
@@ -353,6 +363,19 @@ func (s *service) deliver(w *fakeWatch) {
 	if len(f.Events) > 0 {
 		w.l.send(f)
 	}
+}
+
+// answer answers an await, if something has been created since.
+func (s *service) answer(w *fakeWatch) {
+	if w.pos >= s.zxid {
+		return
+	}
+	s.watches = slices.DeleteFunc(s.watches, func(x *fakeWatch) bool { return x == w })
+	res := &op.Result{Zxid: s.zxid, Stat: &op.Stat{}}
+	if s.chance(s.lag) {
+		res = &op.Result{Err: op.Errorf(op.Overloaded, "no room for the answer")}
+	}
+	w.l.send(&frame.Reply{ID: w.id, Info: op.ReadInfo{Zxid: s.zxid}, Result: res})
 }
 
 // cut breaks all connections.

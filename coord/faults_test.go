@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/coord-kv/coord/op"
+	"github.com/coord-kv/coord/watch"
 )
 
 func noLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -181,6 +182,36 @@ func TestWatchMissesNothing(t *testing.T) {
 			if i%500 == 0 {
 				time.Sleep(3 * time.Second) // so that the buffer fills
 			}
+		}
+	})
+}
+
+// An await is answered after each change, whatever happens to its connection, and never with what was there before.
+func TestAwaitMissesNothing(t *testing.T) {
+	forSeeds(t, func(t *testing.T, s *service) {
+		c := s.client()
+		defer c.Close()
+		const changes = 1000
+		go func() {
+			for i := range changes {
+				s.set(func() { s.apply(&op.Create{Path: name(0, i)}) })
+				time.Sleep(time.Duration(s.float() * float64(20*time.Millisecond)))
+				if i%100 == 0 {
+					s.cut()
+				}
+			}
+		}()
+		for at := Zxid(100); at < 100+changes; {
+			res, err := c.Conn().Await(t.Context(), watch.Filter{Path: "/"}, at, &op.Get{Path: "/"})
+			if err != nil || res.Zxid <= at {
+				t.Fatalf("after %d: %+v, %v", at, res, err)
+			}
+			at = res.Zxid
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := c.Conn().Await(ctx, watch.Filter{Path: "/"}, 100+changes, &op.Get{Path: "/"}); err != ctx.Err() {
+			t.Errorf("nothing happens, and the answer is %v", err)
 		}
 	})
 }

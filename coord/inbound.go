@@ -57,6 +57,9 @@ func (e *engine) handle(f frame.Frame) error {
 			e.seen = max(e.seen, f.Result.Zxid)
 			e.forgetPosition(f.Result.Err)
 		}
+		if s := e.p.subs[f.ID]; s != nil && f.Result != nil {
+			return e.awaited(s, f)
+		}
 		return e.follow(e.p.reply(f), f.Result)
 	case *frame.Pong:
 		e.lease.confirmed(f.ID, f.TTL)
@@ -154,6 +157,18 @@ func (e *engine) watchFrame(f frame.Frame) error {
 		}
 	}
 	return nil
+}
+
+// awaited takes the answer of an await, which is over with it, unless that is to be asked again.
+func (e *engine) awaited(s *subscription, f *frame.Reply) error {
+	if err := f.Result.Err; err != nil && transient(err.Code) {
+		e.endWatch(s, s.pos, err)
+		return nil
+	}
+	delete(e.p.subs, s.id)
+	s.id = 0
+	s.answered(answerOf(f))
+	return e.follow(fine, f.Result)
 }
 
 // dropWatch ends a watch at the server.

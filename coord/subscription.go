@@ -18,6 +18,7 @@ type subscription struct {
 	// Guarded by e.mu.
 	id      uint64 // on this connection; 0 while it doesn't stand
 	want    frame.Watch
+	awaits  op.Op   // what the first event is to be answered with, which is all then; nil for a watch
 	pos     op.Zxid // everything up to here has arrived; valid once placed
 	placed  bool
 	initial []op.Node // of the state that is arriving
@@ -29,8 +30,9 @@ type subscription struct {
 	ready chan struct{} // signalled when there are items or an error; has room for one
 }
 
-// item is one thing that a watch delivers: a state, whole transactions, or a position alone.
+// item is one thing that a watch delivers: a state, whole transactions, a position alone, or the answer that was awaited.
 type item struct {
+	answer *answer
 	pos    op.Zxid
 	state  bool
 	nodes  []op.Node
@@ -53,7 +55,12 @@ func newSubscription(e *engine, want frame.Watch) *subscription {
 }
 
 // request returns the frame that begins the watch where it is.
-func (s *subscription) request() *frame.Watch {
+func (s *subscription) request() frame.Frame {
+	if s.awaits != nil {
+		return &frame.Await{
+			ID: s.id, Path: s.want.Path, Scope: s.want.Scope, Types: s.want.Types, Since: s.pos, Op: s.awaits,
+		}
+	}
 	w := s.want
 	w.ID = s.id
 	if s.placed {
@@ -83,6 +90,9 @@ func (s *subscription) state(f *frame.Initial) {
 	s.put(item{pos: f.Pos, state: true, nodes: s.initial})
 	s.initial = nil
 }
+
+// answered takes what was awaited.
+func (s *subscription) answered(a answer) { s.put(item{answer: &a}) }
 
 // events takes transactions, and reports whether the buffer is full with them.
 func (s *subscription) events(f *frame.Events) (full bool) {

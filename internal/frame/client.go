@@ -80,6 +80,18 @@ type Watch struct {
 	Data    bool           // show the data of created and changed nodes
 }
 
+// Await asks for one reading operation, to be answered when something has happened after Since that a watch would tell: from
+// a state that has it. It may be answered for nothing, but never too late. It is ended as a watch is, and has an answer then
+// that it was.
+type Await struct {
+	ID    uint64
+	Path  string
+	Scope watch.Scope
+	Types watch.Types // none means all
+	Since op.Zxid     // a position of this history
+	Op    op.Op       // get, exists, children, subtree, get_acl or rank
+}
+
 // Unwatch ends a watch. Events that were under way may still arrive before its Reply.
 type Unwatch struct{ ID, Watch uint64 }
 
@@ -97,6 +109,7 @@ func (*Watch) Kind() Kind   { return KindWatch }
 func (*Unwatch) Kind() Kind { return KindUnwatch }
 func (*Ping) Kind() Kind    { return KindPing }
 func (*Bye) Kind() Kind     { return KindBye }
+func (*Await) Kind() Kind   { return KindAwait }
 
 const (
 	helloPlain = iota
@@ -175,6 +188,17 @@ func (x *Watch) decode(r *wire.Reader) {
 	x.Scope, x.Types = watch.Scope(small(r, uint8(watch.Subtree)+1, "scope")), watch.Types(r.Byte())
 	x.Start = Start(small(r, uint8(numStarts), "start"))
 	x.Since, x.Options, x.Data = op.Zxid(r.Uint()), options(r), r.Bool()
+}
+
+func (x *Await) append(b []byte) []byte {
+	b = append(wire.String(wire.Uint(b, x.ID), x.Path), byte(x.Scope), byte(x.Types))
+	return op.AppendOp(wire.Uint(b, uint64(x.Since)), x.Op)
+}
+
+func (x *Await) decode(r *wire.Reader) {
+	x.ID, x.Path = r.Uint(), r.String()
+	x.Scope, x.Types = watch.Scope(small(r, uint8(watch.Subtree)+1, "scope")), watch.Types(r.Byte())
+	x.Since, x.Op = op.Zxid(r.Uint()), op.DecodeOp(r)
 }
 
 func (x *Unwatch) append(b []byte) []byte { return wire.Uint(wire.Uint(b, x.ID), x.Watch) }

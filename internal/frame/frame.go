@@ -23,6 +23,7 @@ const (
 	KindUnwatch Kind = 5
 	KindPing    Kind = 6
 	KindBye     Kind = 7
+	KindAwait   Kind = 8
 
 	KindWelcome      Kind = 64
 	KindReply        Kind = 65
@@ -50,7 +51,7 @@ func (k Kind) String() string {
 
 var kindNames = [...]string{
 	KindHello: "hello", KindWrite: "write", KindRead: "read", KindWatch: "watch", KindUnwatch: "unwatch", KindPing: "ping",
-	KindBye: "bye", KindWelcome: "welcome", KindReply: "reply", KindWatching: "watching", KindInitial: "initial",
+	KindBye: "bye", KindAwait: "await", KindWelcome: "welcome", KindReply: "reply", KindWatching: "watching", KindInitial: "initial",
 	KindEvents: "events", KindBookmark: "bookmark", KindEnded: "ended", KindPong: "pong", KindFailed: "failed",
 	KindSessionEnded: "session_ended", KindGoaway: "goaway",
 }
@@ -78,6 +79,8 @@ func newFrame(k Kind) Frame {
 		return new(Ping)
 	case KindBye:
 		return new(Bye)
+	case KindAwait:
+		return new(Await)
 	case KindWelcome:
 		return new(Welcome)
 	case KindReply:

@@ -32,6 +32,7 @@ func samples() []Frame {
 			ID: 7, Path: "/a", Scope: watch.Subtree, Types: watch.TypesOf(op.Created), Start: FromSince, Since: 12,
 			Options: fresh, Data: true,
 		},
+		&Await{ID: 11, Path: "/a", Scope: watch.Children, Types: watch.TypesOf(op.Deleted), Since: 12, Op: &op.Rank{Path: "/a/b-0000000001"}},
 		&Unwatch{ID: 8, Watch: 7},
 		&Ping{ID: 1 << 40},
 		&Bye{ID: 10},

@@ -84,9 +84,10 @@ func (l *Lock) afterLegacy(ctx context.Context, p *place) error {
 		var came []string
 		var gone bool
 		if came, gone, err = l.watchLegacy(ctx, p); err == nil && (gone || len(came) == 0) {
-			if p.legacy = (legacy{}); gone {
-				l.moveUp(p)
+			if gone {
+				return l.stand(ctx, p)
 			}
+			p.legacy = legacy{}
 			return nil
 		}
 		for _, name := range came {

@@ -184,11 +184,7 @@ func (e *Election) turn(ctx context.Context, p *place) error {
 	if e.c.Waiting != nil {
 		e.c.Waiting(int(p.rank.Position))
 	}
-	f := watch.Filter{Path: op.Join(e.dir, p.rank.Predecessor)}
-	if err := e.gone(ctx, p, f, whichever); err != nil {
-		return err
-	}
-	return e.line.stand(ctx, p)
+	return e.await(ctx, p, watch.Filter{Path: op.Join(e.dir, p.rank.Predecessor), Types: watch.TypesOf(op.Deleted)})
 }
 
 // lead takes the term, or makes way for one with a higher priority and returns nil.

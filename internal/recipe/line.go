@@ -177,6 +177,17 @@ func exactly(path string, token op.Zxid) *op.Delete {
 // else: not_holder.
 func (l *line) stand(ctx context.Context, p *place) error {
 	res, err := l.conn.Read(ctx, &op.Rank{Path: p.path}, op.ReadOptions{Level: op.Linearizable})
+	return p.stands(res, err)
+}
+
+// await is stand once something within f has happened after p.zxid.
+func (l *line) await(ctx context.Context, p *place, f watch.Filter) error {
+	res, err := l.conn.Await(ctx, f, p.zxid, &op.Rank{Path: p.path})
+	return p.stands(res, err)
+}
+
+// stands takes in where the node stands.
+func (p *place) stands(res *op.Result, err error) error {
 	switch {
 	case errors.Is(err, &op.Error{Code: op.NoNode}):
 		return takenOut(p.path)

@@ -360,35 +360,7 @@ func (l *Lock) turn(ctx context.Context, p *place) error {
 	case l.waitsForLegacy(p):
 		return l.afterLegacy(ctx, p)
 	}
-	gone := false
-	f := watch.Filter{Path: op.Join(l.dir, l.behind(p)), Types: watch.TypesOf(op.Deleted, op.Changed)}
-	err := l.until(ctx, p, f, func(list []op.Event) bool {
-		gone = gone || slices.ContainsFunc(list, deleted)
-		return len(list) > 0
-	})
-	switch {
-	case err != nil:
-		return err
-	case gone && l.next(p):
-		l.moveUp(p)
-		return nil
-	}
-	return l.stand(ctx, p)
-}
-
-func deleted(ev op.Event) bool { return ev.Type == op.Deleted }
-
-// next reports whether it is p's turn when the one for whom it waits has left, and moveUp notes that it has: confirm asks
-// the state machine.
-func (l *Lock) next(p *place) bool {
-	if l.spec.Mode == Read {
-		return p.rank.Exclusive == 1
-	}
-	return p.rank.Position == 1
-}
-
-func (l *Lock) moveUp(p *place) {
-	p.rank.Position, p.rank.Exclusive, p.legacy = p.rank.Position-1, 0, legacy{}
+	return l.await(ctx, p, watch.Filter{Path: op.Join(l.dir, l.behind(p)), Types: watch.TypesOf(op.Deleted, op.Changed)})
 }
 
 // behind returns the name of the one for whom p waits first of all; "" if p is a contender for a semaphore.
@@ -403,6 +375,8 @@ func (l *Lock) behind(p *place) string {
 }
 
 func whichever(op.Event) bool { return true }
+
+func deleted(ev op.Event) bool { return ev.Type == op.Deleted }
 
 // ahead returns how many must leave before it is p's turn.
 func (l *Lock) ahead(p *place) int {
