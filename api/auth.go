@@ -1,7 +1,6 @@
 package api
 
 import (
-	"context"
 	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -117,7 +116,7 @@ func (c *call) findSession(id op.SessionID, at op.Level) (fsm.Session, error) {
 
 // viewFor returns a state for the door's own use, which doesn't show in the answer.
 func (c *call) viewFor(level op.Level) (*fsm.View, error) {
-	ctx, cancel := context.WithTimeout(c.r.Context(), c.s.limits.RequestTimeout)
+	ctx, cancel := c.withTimeout()
 	defer cancel()
 	v, _, err := c.s.backend.View(ctx, op.ReadOptions{Level: level})
 	if err != nil {

@@ -305,8 +305,7 @@ func (c *call) respondJSON(status int, v any) { c.respondBytes(status, marshal(v
 
 func (c *call) write(status int, contentType []string, body []byte) {
 	c.replied = true
-	h := c.w.Header()
-	h["Content-Type"] = contentType
+	c.w.Header()["Content-Type"] = contentType
 	c.setHeader("Content-Length", strconv.Itoa(len(body)))
 	c.w.WriteHeader(status)
 	c.w.Write(body)
@@ -314,7 +313,8 @@ func (c *call) write(status int, contentType []string, body []byte) {
 
 // withTimeout returns the request's context, ended after RequestTimeout.
 func (c *call) withTimeout() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(c.r.Context(), c.s.limits.RequestTimeout)
+	p := &patience{request: c.r.Context(), limit: c.s.limits.RequestTimeout}
+	return p, p.end
 }
 
 // view returns a state that is as fresh as the caller asks, and says in the answer's headers how fresh that is. Everything
