@@ -303,10 +303,15 @@ func (c *call) respondBytes(status int, body []byte) {
 
 func (c *call) respondJSON(status int, v any) { c.respondBytes(status, marshal(v)) }
 
+// countedBody is how long a body may be whose length net/http adds by itself, at less than what a header costs.
+const countedBody = 2048
+
 func (c *call) write(status int, contentType []string, body []byte) {
 	c.replied = true
 	c.w.Header()["Content-Type"] = contentType
-	c.setHeader("Content-Length", strconv.Itoa(len(body)))
+	if len(body) > countedBody || c.r.Method == http.MethodHead {
+		c.setHeader("Content-Length", strconv.Itoa(len(body)))
+	}
 	c.w.WriteHeader(status)
 	c.w.Write(body)
 }

@@ -145,3 +145,16 @@ func TestOnceLease(t *testing.T) {
 	}
 	f.until(t, "/v1/sessions", `"sessions":[]`)
 }
+
+// Every answer says how long it is, whoever counts it.
+func TestContentLength(t *testing.T) {
+	f := newFixture(t)
+	for _, n := range []int{0, 1, countedBody - 1, countedBody, countedBody + 1, 3 * countedBody} {
+		f.must("PUT", "/v1/nodes/a", strings.Repeat("x", n))
+		for _, method := range []string{"GET", "HEAD"} {
+			if r := f.must(method, "/v1/nodes/a?raw", ""); r.ContentLength != int64(n) || method == "GET" && len(r.body) != n {
+				t.Errorf("%s of %d bytes: %d are announced, %d come", method, n, r.ContentLength, len(r.body))
+			}
+		}
+	}
+}
