@@ -1,10 +1,13 @@
 package api
 
 import (
+	"context"
 	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
+	"net"
+	"net/http"
 	"strings"
 
 	"github.com/coord-kv/coord/fsm"
@@ -14,9 +17,7 @@ import (
 // authenticate finds out who the caller has proven to be: by its address, by its client certificate, and by Basic
 // credentials, which are ZooKeeper's digest scheme: whoever knows "user:password" is the identity user:base64(sha1(it)).
 func (c *call) authenticate() error {
-	if ip := remoteIP(c.r); ip != "" {
-		c.auth = append(c.auth, op.Identity{Scheme: "ip", ID: ip})
-	}
+	c.auth = byAddress(c.r)
 	if t := c.r.TLS; t != nil && len(t.VerifiedChains) > 0 {
 		c.auth = append(c.auth, op.Identity{Scheme: "x509", ID: t.PeerCertificates[0].Subject.String()})
 	}
@@ -30,6 +31,28 @@ func (c *call) authenticate() error {
 	}
 	c.auth = append(c.auth, c.s.digestIdentities(user, password)...)
 	return nil
+}
+
+// callerKey is for who the caller is by its address, in the contexts of connections: it is the same in all requests of one.
+type callerKey struct{}
+
+func withCaller(ctx context.Context, conn net.Conn) context.Context {
+	return context.WithValue(ctx, callerKey{}, identitiesOf(ipText(addrOf(conn.RemoteAddr()))))
+}
+
+// byAddress returns who the sender of a request is by its address.
+func byAddress(r *http.Request) []op.Identity {
+	if known, ok := r.Context().Value(callerKey{}).([]op.Identity); ok {
+		return known
+	}
+	return identitiesOf(remoteIP(r))
+}
+
+func identitiesOf(ip string) []op.Identity {
+	if ip == "" {
+		return nil
+	}
+	return []op.Identity{{Scheme: "ip", ID: ip}}
 }
 
 // digestIdentities returns who somebody is who knows a user's password.

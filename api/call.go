@@ -22,7 +22,8 @@ type call struct {
 	s       *Server
 	w       http.ResponseWriter
 	r       *http.Request
-	number  uint64 // among the requests of this server
+	number  uint64      // among the requests of this server
+	leader  *agedStatus // of when it came
 	route   *route
 	arg     string // the node's path, or the {id}
 	q       query
@@ -44,7 +45,7 @@ type call struct {
 // serveHTTP takes a request through what all requests have in common.
 func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	start := s.now()
-	c := &call{s: s, w: w, r: r, number: s.lastID.Add(1)}
+	c := &call{s: s, w: w, r: r, number: s.lastID.Add(1), leader: s.status.at(s, start)}
 	s.metrics.inFlight.Inc()
 	defer s.metrics.inFlight.Dec()
 	c.setCommonHeaders()
@@ -64,8 +65,8 @@ func (c *call) setCommonHeaders() {
 	h["Coord-Served-By"] = c.s.servedBy
 	h["X-Content-Type-Options"] = noSniff
 	h["Cache-Control"] = noCache
-	if leader := c.s.leaderName(); leader != "" {
-		c.setHeader("Coord-Leader", leader)
+	if len(c.leader.header) > 0 {
+		h["Coord-Leader"] = c.leader.header
 	}
 	if c.s.isDraining() {
 		c.setHeader("Connection", "close")
@@ -106,7 +107,7 @@ func (c *call) run() (err error) {
 	if c.r.Method == http.MethodOptions {
 		return nil
 	}
-	if c.q, err = parseQuery(c.r.URL.RawQuery); err != nil {
+	if err = c.q.parse(c.r.URL.RawQuery); err != nil {
 		return err
 	}
 	c.q.route = c.route
@@ -346,7 +347,7 @@ func (c *call) viewAt(o op.ReadOptions) (*fsm.View, op.ReadInfo, error) {
 	if err != nil {
 		return nil, info, readError(err)
 	}
-	c.s.metrics.ReadDone(info, c.s.leaderName() == c.s.name)
+	c.s.metrics.ReadDone(info, c.leader.leads)
 	return v, info, nil
 }
 

@@ -351,11 +351,12 @@ func (c *call) setFreshness(info op.ReadInfo) {
 
 // seconds formats a duration as decimal seconds, rounded up to the millisecond so that a bound stays one.
 func seconds(d time.Duration) string {
-	ms := (d + time.Millisecond - 1) / time.Millisecond
-	return strconv.FormatFloat(float64(ms)/1000, 'f', 3, 64)
+	ms := int64((d + time.Millisecond - 1) / time.Millisecond)
+	b := strconv.AppendInt(make([]byte, 0, 24), ms/1000, 10)
+	return string(append(b, '.', '0'+byte(ms/100%10), '0'+byte(ms/10%10), '0'+byte(ms%10)))
 }
 
 // wantsRaw reports whether the caller asks for the bytes of a node alone: ?raw, or Accept: application/octet-stream.
-func wantsRaw(q query, h http.Header) bool {
+func wantsRaw(q *query, h http.Header) bool {
 	return q.flag("raw", false) || strings.HasPrefix(h.Get("Accept"), "application/octet-stream")
 }

@@ -66,5 +66,13 @@ func remoteIP(r *http.Request) string {
 	if err != nil {
 		return ""
 	}
-	return ap.Addr().Unmap().WithZone("").String()
+	return ipText(ap.Addr())
+}
+
+// ipText returns an address in the one form that access control lists know, "" for none.
+func ipText(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.Unmap().WithZone("").String()
 }

@@ -36,7 +36,7 @@ func (c *call) readNode() error {
 	case c.q.has("quota"):
 		return c.readQuota()
 	}
-	raw, o := wantsRaw(c.q, c.r.Header), &op.Get{Path: c.arg}
+	raw, o := wantsRaw(&c.q, c.r.Header), &op.Get{Path: c.arg}
 	res, err := c.read(o)
 	if err != nil {
 		return err

@@ -17,8 +17,9 @@ import (
 // query is a request's query being read. Its readers take one parameter each; done names those that nobody took, so
 // that a misspelt one is never ignored.
 type query struct {
-	params []param // those that were taken are marked, which all copies of the query see
-	faults *faults
+	params []param  // those that were taken are marked
+	few    [4]param // of which they are a part, if there are not more
+	faults faults
 	route  *route // whose parameters they are, for advice; nil if that is not known
 }
 
@@ -31,17 +32,15 @@ type param struct {
 // boundWithSemicolon is a bound in the form of the header, whose semicolon separates nothing in a query.
 var boundWithSemicolon = regexp.MustCompile(`\bconsistency=bounded;(?:\+|%20)*max=`)
 
-func parseQuery(raw string) (query, error) {
-	q := query{faults: new(faults)}
+func (q *query) parse(raw string) (err error) {
 	if strings.Contains(raw, ";") {
 		raw = boundWithSemicolon.ReplaceAllString(raw, "consistency=bounded&max=")
 	}
-	var err error
-	if q.params, err = parseParams(raw); err != nil {
-		return q, withHint(0, op.BadRequest, "Percent-encode what is not a letter or a digit; a semicolon is %3B.",
+	if q.params, err = parseParams(raw, q.few[:0]); err != nil {
+		return withHint(0, op.BadRequest, "Percent-encode what is not a letter or a digit; a semicolon is %3B.",
 			"the query is not well formed: %s", err)
 	}
-	return q, nil
+	return nil
 }
 
 // maxParams bounds the memory that a query takes beyond its own length.
@@ -52,16 +51,17 @@ var (
 	errSemicolon = errors.New("invalid semicolon separator in query")
 )
 
-// parseParams takes and refuses what url.ParseQuery does.
-func parseParams(raw string) ([]param, error) {
+// parseParams takes and refuses what url.ParseQuery does. It appends to params, unless they have no room for all.
+func parseParams(raw string, params []param) ([]param, error) {
 	if raw == "" {
 		return nil, nil
 	}
-	n := strings.Count(raw, "&") + 1
-	if n > maxParams {
+	switch n := strings.Count(raw, "&") + 1; {
+	case n > maxParams:
 		return nil, errParams
+	case n > cap(params):
+		params = make([]param, 0, n)
 	}
-	params := make([]param, 0, n)
 	for part := range strings.SplitSeq(raw, "&") {
 		if part == "" {
 			continue
@@ -83,7 +83,7 @@ func parseParams(raw string) ([]param, error) {
 }
 
 // find yields the parameters of that name that nobody has taken.
-func (q query) find(name string) iter.Seq[*param] {
+func (q *query) find(name string) iter.Seq[*param] {
 	return func(yield func(*param) bool) {
 		for i := range q.params {
 			if p := &q.params[i]; p.name == name && !p.taken && !yield(p) {
@@ -94,20 +94,20 @@ func (q query) find(name string) iter.Seq[*param] {
 }
 
 // peek returns the parameter's value and whether it is there.
-func (q query) peek(name string) (string, bool) {
+func (q *query) peek(name string) (string, bool) {
 	for p := range q.find(name) {
 		return p.value, true
 	}
 	return "", false
 }
 
-func (q query) has(name string) bool {
+func (q *query) has(name string) bool {
 	_, ok := q.peek(name)
 	return ok
 }
 
 // take is peek, and forgets the parameter.
-func (q query) take(name string) (string, bool) {
+func (q *query) take(name string) (string, bool) {
 	value, n := "", 0
 	for p := range q.find(name) {
 		if n == 0 {
@@ -122,13 +122,13 @@ func (q query) take(name string) (string, bool) {
 	return value, n > 0
 }
 
-func (q query) text(name string) string {
+func (q *query) text(name string) string {
 	v, _ := q.take(name)
 	return v
 }
 
 // all returns the values of a parameter that may be given more than once.
-func (q query) all(name string) []string {
+func (q *query) all(name string) []string {
 	var all []string
 	for p := range q.find(name) {
 		p.taken = true
@@ -138,7 +138,7 @@ func (q query) all(name string) []string {
 }
 
 // flag reads a parameter that says yes by being there: ?name, ?name=true or ?name=false.
-func (q query) flag(name string, def bool) bool {
+func (q *query) flag(name string, def bool) bool {
 	v, ok := q.take(name)
 	switch {
 	case !ok:
@@ -152,14 +152,14 @@ func (q query) flag(name string, def bool) bool {
 }
 
 // choose takes a parameter that chooses what the request is about by being there.
-func (q query) choose(name string) {
+func (q *query) choose(name string) {
 	if v, _ := q.take(name); v != "" && v != "true" {
 		q.faults.add(name, "must be true or nothing")
 	}
 }
 
 // number reads a whole number from lo to hi, or returns def.
-func (q query) number(name string, lo, hi, def int64) int64 {
+func (q *query) number(name string, lo, hi, def int64) int64 {
 	s, ok := q.take(name)
 	if !ok {
 		return def
@@ -172,7 +172,7 @@ func (q query) number(name string, lo, hi, def int64) int64 {
 	return v
 }
 
-func (q query) zxid(name string) (z op.Zxid) {
+func (q *query) zxid(name string) (z op.Zxid) {
 	s, ok := q.take(name)
 	if ok && z.UnmarshalText([]byte(s)) != nil {
 		q.faults.add(name, "must be a zxid: a decimal number")
@@ -181,7 +181,7 @@ func (q query) zxid(name string) (z op.Zxid) {
 }
 
 // duration reads a positive duration of whole milliseconds, 0 if the parameter is not there.
-func (q query) duration(name string) time.Duration {
+func (q *query) duration(name string) time.Duration {
 	s, ok := q.take(name)
 	if !ok {
 		return 0
@@ -194,7 +194,7 @@ func (q query) duration(name string) time.Duration {
 }
 
 // acl reads all parameters of that name, each one entry "scheme:id:perms", as ZooKeeper's shell writes them.
-func (q query) acl(name string) []op.ACL {
+func (q *query) acl(name string) []op.ACL {
 	var list []op.ACL
 	for _, s := range q.all(name) {
 		a, ok := parseACLEntry(s)
@@ -217,7 +217,7 @@ func parseACLEntry(s string) (op.ACL, bool) {
 }
 
 // none refuses parameters that go against what the request does.
-func (q query) none(why string, names ...string) {
+func (q *query) none(why string, names ...string) {
 	for _, name := range names {
 		if q.has(name) {
 			q.all(name)
@@ -227,7 +227,7 @@ func (q query) none(why string, names ...string) {
 }
 
 // done returns what was wrong with the query, nil if nothing.
-func (q query) done() error {
+func (q *query) done() error {
 	var left []string
 	for _, p := range q.params {
 		if !p.taken {

@@ -18,14 +18,14 @@ func TestParseParams(t *testing.T) {
 			raw += s
 		}
 		want, wantErr := url.ParseQuery(raw)
-		got, err := parseParams(raw)
+		got, err := parseParams(raw, nil)
 		if (err != nil) != (wantErr != nil) {
 			t.Fatalf("%q: %v, want %v", raw, err, wantErr)
 		}
 		if err != nil {
 			return
 		}
-		q := query{params: got, faults: new(faults)}
+		q := query{params: got}
 		for name, values := range want {
 			if all := q.all(name); !slices.Equal(all, values) {
 				t.Fatalf("%q: %q is %q, want %q", raw, name, all, values)
@@ -38,10 +38,10 @@ func TestParseParams(t *testing.T) {
 }
 
 func TestParamsBounded(t *testing.T) {
-	if _, err := parseParams(strings.Repeat("a&", maxParams-1)); err != nil {
+	if _, err := parseParams(strings.Repeat("a&", maxParams-1), nil); err != nil {
 		t.Error(err)
 	}
-	if _, err := parseParams(strings.Repeat("a&", maxParams)); err != errParams {
+	if _, err := parseParams(strings.Repeat("a&", maxParams), nil); err != errParams {
 		t.Errorf("%v", err)
 	}
 }

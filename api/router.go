@@ -61,23 +61,38 @@ func (r router) find(method, path string) (*route, string, error) {
 	if method == http.MethodHead {
 		method = http.MethodGet
 	}
-	var allowed []string
 	routes := r[resource]
 	for i := range routes {
+		if routes[i].method != method {
+			continue
+		}
 		v, ok, err := matchRest(routes[i].pattern[len(resource):], rest)
 		switch {
 		case err != nil:
 			return nil, "", err
-		case ok && routes[i].method == method:
-			return &routes[i], v, nil
 		case ok:
-			allowed = append(allowed, routes[i].method)
+			return &routes[i], v, nil
+		}
+	}
+	return nil, "", r.otherMethod(method, resource, rest)
+}
+
+// otherMethod returns the error for a path that has no route by that method.
+func (r router) otherMethod(method, resource, rest string) error {
+	var allowed []string
+	for _, rt := range r[resource] {
+		_, ok, err := matchRest(rt.pattern[len(resource):], rest)
+		switch {
+		case err != nil:
+			return err
+		case ok:
+			allowed = append(allowed, rt.method)
 		}
 	}
 	if len(allowed) == 0 {
-		return nil, "", withHint(http.StatusNotFound, op.Unsupported, r.instead(resource, rest), "there is no such resource")
+		return withHint(http.StatusNotFound, op.Unsupported, r.instead(resource, rest), "there is no such resource")
 	}
-	return nil, "", methodError(method, allowed)
+	return methodError(method, allowed)
 }
 
 func methodError(method string, allowed []string) error {

@@ -131,6 +131,7 @@ func (s *Server) httpServer() *http.Server {
 		IdleTimeout:       s.limits.IdleTimeout,
 		MaxHeaderBytes:    s.limits.HeaderBytes,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 128},
+		ConnContext:       withCaller,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 
 		DisableGeneralOptionsHandler: true, // it would answer before the host was looked at
@@ -165,10 +166,7 @@ func (s *Server) isDraining() bool {
 }
 
 // leaderName returns the name of the leader, "" if none is known.
-func (s *Server) leaderName() string {
-	st := s.status.get(s)
-	return memberName(st, st.Leader)
-}
+func (s *Server) leaderName() string { return s.status.at(s, s.now()).leader }
 
 // statusAge is how old the status may be that answers name the leader from: it is a hint, and asking the member takes a
 // turn of it.
@@ -183,23 +181,38 @@ type statusCache struct {
 type agedStatus struct {
 	status op.Status
 	at     time.Time
+	leader string   // its name, "" if none is known
+	header []string // leader, as the value of a header
+	leads  bool     // this member
 }
 
-func (c *statusCache) get(s *Server) *op.Status {
+func (c *statusCache) get(s *Server) *op.Status { return &c.at(s, s.now()).status }
+
+// at is get for who knows what time it is.
+func (c *statusCache) at(s *Server, now time.Time) *agedStatus {
 	last := c.last.Load()
 	switch {
 	case last == nil:
 		c.renewing.Lock()
-	case s.now().Sub(last.at) < statusAge || !c.renewing.TryLock():
-		return &last.status
+	case now.Sub(last.at) < statusAge || !c.renewing.TryLock():
+		return last
 	}
 	defer c.renewing.Unlock()
-	if now := c.last.Load(); now != last {
-		return &now.status
+	if other := c.last.Load(); other != last {
+		return other
 	}
-	fresh := &agedStatus{s.backend.Status(), s.now()}
+	fresh := s.newStatus()
 	c.last.Store(fresh)
-	return &fresh.status
+	return fresh
+}
+
+func (s *Server) newStatus() *agedStatus {
+	a := &agedStatus{status: s.backend.Status(), at: s.now()}
+	if a.leader = memberName(&a.status, a.status.Leader); a.leader != "" {
+		a.header = []string{a.leader}
+	}
+	a.leads = a.leader == s.name
+	return a
 }
 
 func memberName(st *op.Status, id uint64) string {
