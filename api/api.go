@@ -50,8 +50,9 @@ type Backend interface {
 	// Drive has what was handed to DoLater and ViewLater done now, on the caller's goroutine if it must be: without it
 	// that is done with what others ask for, or a moment later. The caller must hold no lock that done takes.
 	Drive()
-	// KeepAliveLater is KeepAlive without the wait, for as long as it takes, and without the timeout.
-	KeepAliveLater(id op.SessionID, done func(error))
+	// KeepAliveLater is KeepAlive without the wait, for as long as it takes. After done without an error the timeout is told
+	// as soon as it is known, unless that is nil.
+	KeepAliveLater(id op.SessionID, done func(error), timeout func(time.Duration, error))
 	// FollowSession has told called with how the session stands, and then whenever it has been attached, given another
 	// timeout, or ended, as this member applies that, until stop is called. Told must not block.
 	FollowSession(id op.SessionID, told func(fsm.SessionChange)) (stop func())

@@ -273,13 +273,27 @@ func (m *member) ViewNow(o op.ReadOptions) (*fsm.View, op.ReadInfo, error, bool)
 
 func (m *member) Drive() {}
 
-func (m *member) KeepAliveLater(id op.SessionID, done func(error)) {
+func (m *member) KeepAliveLater(id op.SessionID, done func(error), timeout func(time.Duration, error)) {
 	m.mu.Lock()
 	unproven := m.unproven
 	m.mu.Unlock()
-	if !unproven {
-		done(m.heard(id))
+	if unproven {
+		return
 	}
+	err := m.heard(id)
+	done(err)
+	if err != nil || timeout == nil {
+		return
+	}
+	m.ViewLater(op.ReadOptions{Level: op.Linearizable}, func(v *fsm.View, _ op.ReadInfo, err error) {
+		var s fsm.Session
+		if alive := false; err == nil {
+			if s, alive = v.Session(id); !alive {
+				err = &op.Error{Code: op.SessionExpired}
+			}
+		}
+		timeout(s.Timeout, err)
+	})
 }
 
 func (m *member) FollowSession(id op.SessionID, told func(fsm.SessionChange)) func() {

@@ -453,11 +453,9 @@ func (c *wsConn) hear() {
 		c.limited = false
 		c.ws.SetReadDeadline(time.Time{})
 	}
-	due := c.beatLocked(now)
+	b := c.beatLocked(now)
 	c.mu.Unlock()
-	if due {
-		c.s.backend.KeepAliveLater(c.session.id, c.beaten)
-	}
+	b.give()
 }
 
 // limitLocked has reading fail in that time, unless a sign of life comes first. A client that gives one in time never gets

@@ -31,7 +31,6 @@ type wsSession struct {
 	began   time.Duration // when the last one was given
 	waiting time.Duration // when the first one was given that is not confirmed; 0 if all are
 	pings   []wsPing      // heard, and waiting for the next sign of life
-	asking  []wsPing      // waiting for this one
 }
 
 type wsPing struct {
@@ -250,71 +249,76 @@ func (c *wsConn) ping(id uint64) bool {
 	return !ended
 }
 
+// wsBeat is a sign of life, and the pings that wait for its confirmation.
+type wsBeat struct {
+	c     *wsConn
+	asked []wsPing
+}
+
 // beat gives a sign of life, if the last one is confirmed, and a ping waits or it is time.
 func (c *wsConn) beat() {
 	c.mu.Lock()
-	due := c.beatLocked(c.s.uptime())
+	b := c.beatLocked(c.s.uptime())
 	c.mu.Unlock()
-	if due {
-		c.s.backend.KeepAliveLater(c.session.id, c.beaten)
-	}
+	b.give()
 }
 
-// beatLocked reports whether a sign of life is due, which its caller then hands to the member.
-func (c *wsConn) beatLocked(now time.Duration) bool {
+// beatLocked returns the sign of life that is due, which its caller then gives; nil for none.
+func (c *wsConn) beatLocked(now time.Duration) *wsBeat {
 	c.sweep.next.Store(0)
 	s := &c.session
 	if s.id == 0 || s.beating || c.ending != nil || len(s.pings) == 0 && now-s.began < s.ttl/3 {
-		return false
+		return nil
 	}
 	s.beating, s.began = true, now
 	if s.waiting == 0 {
 		s.waiting = now
 	}
-	s.asking, s.pings = s.pings, nil
-	return true
+	b := &wsBeat{c, s.pings}
+	s.pings = nil
+	return b
 }
 
-// beaten is told by whoever drives the member that a sign of life is confirmed, or why it is not.
-func (c *wsConn) beaten(err error) {
+// give hands it to the member. Nil gives none.
+func (b *wsBeat) give() {
+	switch {
+	case b == nil:
+	case len(b.asked) == 0:
+		b.c.s.backend.KeepAliveLater(b.c.session.id, b.done, nil)
+	default:
+		b.c.s.backend.KeepAliveLater(b.c.session.id, b.done, b.confirm)
+	}
+}
+
+// done is told by whoever drives the member that the sign of life is confirmed, or why it is not.
+func (b *wsBeat) done(err error) {
+	c := b.c
 	c.mu.Lock()
 	s := &c.session
-	asked := s.asking
-	s.beating, s.asking = false, nil
+	s.beating = false
 	if err == nil {
 		s.waiting = 0
 	}
 	if err != nil && !errors.Is(err, &op.Error{Code: op.SessionExpired}) {
-		s.pings = append(asked, s.pings...) // the sweep tries again
-		asked = nil
+		s.pings = append(b.asked, s.pings...) // the sweep tries again
 	}
 	c.mu.Unlock()
-	if err == nil && len(asked) > 0 {
-		c.confirm(asked)
-	}
 	if err == nil {
 		c.beat() // for pings that came meanwhile
 	}
 }
 
-// confirm answers pings whose sign of life is confirmed. The timeout that they are told is looked up in a state that is not
-// older than the confirmation: this member may not know yet that it has been shortened.
-func (c *wsConn) confirm(asked []wsPing) {
-	c.s.backend.ViewLater(op.ReadOptions{Level: op.Linearizable}, func(v *fsm.View, _ op.ReadInfo, err error) {
-		var ttl time.Duration
-		if err == nil {
-			s, alive := v.Session(c.session.id)
-			if !alive {
-				return // which is told otherwise
-			}
-			ttl = s.Timeout
-		}
-		c.mu.Lock()
-		for _, p := range asked {
-			c.answerLocked(pongRequest(p, ttl, err))
-		}
-		c.mu.Unlock()
-	})
+// confirm answers the pings. The end of the session is told otherwise.
+func (b *wsBeat) confirm(ttl time.Duration, err error) {
+	if errors.Is(err, &op.Error{Code: op.SessionExpired}) {
+		return
+	}
+	c := b.c
+	c.mu.Lock()
+	for _, p := range b.asked {
+		c.answerLocked(pongRequest(p, ttl, err))
+	}
+	c.mu.Unlock()
 }
 
 func pongRequest(p wsPing, ttl time.Duration, err error) *wsRequest {

@@ -62,7 +62,7 @@ func (m *Machine) decide(r *op.Request, room allowance) op.Result {
 	switch {
 	case r.Op == nil:
 		return m.no(op.BadRequest)
-	case r.Session != 0 && !m.alive(r.Session):
+	case r.Session != 0 && !m.Alive(r.Session):
 		return m.no(op.SessionExpired)
 	case r.Op.Verb().Internal():
 		res = m.internal(r.Op)

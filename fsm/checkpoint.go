@@ -353,7 +353,7 @@ func (l *loader) misplaced(path string, n *node) string {
 		return "is out of order"
 	case n.numbered && !endsInNumber(path):
 		return "has no number"
-	case n.kind == op.Ephemeral && !l.m.alive(n.extra().owner):
+	case n.kind == op.Ephemeral && !l.m.Alive(n.extra().owner):
 		return "belongs to no session"
 	}
 	return ""

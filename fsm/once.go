@@ -49,7 +49,7 @@ func (m *Machine) sequenced(r *op.Request) op.Result {
 		return m.refuse(op.WindowFull, op.Refused)
 	}
 	res, encoded := m.decideKept(r, min(m.limits.SessionResults-s.kept, m.limits.AllResults-m.kept)-overhead)
-	if m.alive(r.Session) {
+	if m.Alive(r.Session) {
 		m.putResult(m.session(r.Session), encoded)
 		m.rebind(r.Session, func(a *attachment) { a.next++ })
 	}

@@ -127,7 +127,8 @@ func (s *state) Sessions(after op.SessionID) iter.Seq[Session] {
 	}
 }
 
-func (s *state) alive(id op.SessionID) bool {
+// Alive reports whether the session of that id is.
+func (s *state) Alive(id op.SessionID) bool {
 	_, ok := s.sessions.Get(id)
 	return ok
 }
@@ -280,7 +281,7 @@ func (m *Machine) close(c *caller, x *op.CloseSession) op.Result {
 func (m *Machine) mayManage(c *caller, id op.SessionID, kill bool) *op.Error {
 	root, _ := m.nodes.Get(op.Root)
 	switch {
-	case !m.alive(id):
+	case !m.Alive(id):
 		return &op.Error{Code: op.NoSession}
 	case c.session == id, kill && root.permits(c.auth, op.Admin):
 		return nil
@@ -386,7 +387,7 @@ func (m *Machine) own(id op.SessionID, path string) {
 }
 
 func (m *Machine) disown(id op.SessionID, path string) {
-	if !m.alive(id) {
+	if !m.Alive(id) {
 		return
 	}
 	s := m.session(id)

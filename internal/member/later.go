@@ -1,6 +1,8 @@
 package member
 
 import (
+	"time"
+
 	"github.com/coord-kv/coord/fsm"
 	"github.com/coord-kv/coord/op"
 )
@@ -44,13 +46,13 @@ func (m *Member) Drive() {
 }
 
 // KeepAliveLater gives a sign of life of a session; see replica.Replica.KeepAliveLater.
-func (m *Member) KeepAliveLater(id op.SessionID, done func(error)) {
+func (m *Member) KeepAliveLater(id op.SessionID, done func(error), timeout func(time.Duration, error)) {
 	r, err := m.running()
 	if err != nil {
 		done(err)
 		return
 	}
-	r.KeepAliveLater(id, done)
+	r.KeepAliveLater(id, done, timeout)
 }
 
 // FollowSession has told called with what becomes of a session; see replica.Replica.Follow.

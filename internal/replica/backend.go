@@ -142,24 +142,11 @@ func (r *Replica) KeepAlive(ctx context.Context, id op.SessionID) (time.Duration
 		err     error
 	}
 	ch := make(chan answer, 1)
-	look := func(v *fsm.View, _ op.ReadInfo, err error) {
-		if err != nil {
-			ch <- answer{0, err}
-			return
-		}
-		s, alive := v.Session(id)
-		if !alive {
-			err = errEnded
-		}
-		ch <- answer{s.Timeout, err}
-	}
 	r.KeepAliveLater(id, func(err error) {
 		if err != nil {
 			ch <- answer{0, err}
-			return
 		}
-		r.ViewLater(op.ReadOptions{Level: op.Linearizable}, look)
-	})
+	}, func(timeout time.Duration, err error) { ch <- answer{timeout, err} })
 	select {
 	case a := <-ch:
 		return a.timeout, a.err
@@ -170,10 +157,10 @@ func (r *Replica) KeepAlive(ctx context.Context, id op.SessionID) (time.Duration
 	}
 }
 
-// KeepAliveLater is KeepAlive for callers that don't wait: done is called by whoever drives the core, once a leader has
-// confirmed the sign of life or the session has ended. Nothing is hurried for it.
-func (r *Replica) KeepAliveLater(id op.SessionID, done func(error)) {
-	if !r.inbox.put(&KeepAlive{Session: id, Done: done}) {
+// KeepAliveLater is KeepAlive for callers that don't wait: done and timeout are called by whoever drives the core, as those of
+// the KeepAlive of the core. Timeout may be nil. Nothing is hurried for it.
+func (r *Replica) KeepAliveLater(id op.SessionID, done func(error), timeout func(time.Duration, error)) {
+	if !r.inbox.put(&KeepAlive{Session: id, Done: done, Timeout: timeout}) {
 		done(r.refusal())
 	}
 }

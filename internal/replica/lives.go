@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -15,7 +16,12 @@ type KeepAlive struct {
 	Session op.SessionID
 	Done    func(error) // when a leader has confirmed it, or the session has ended; nil if nobody waits
 
-	at uint64 // Clock.Mono
+	// Timeout is told, after Done without an error, what the session's timeout is in a state that is not older than the
+	// confirmation: this member may not know yet that it has been shortened. Nil if nobody asks.
+	Timeout func(time.Duration, error)
+
+	at   uint64     // Clock.Mono
+	next *KeepAlive // of its pulse
 }
 
 // TimeLeft asks how long a session has to live unless it gives another sign of life.
@@ -48,10 +54,10 @@ type lives struct {
 	c       *Core
 	tracker *session.Tracker // of a leader
 
-	heard   map[op.SessionID]*pulse // not confirmed
+	heard   map[op.SessionID]pulse // not confirmed
 	waiting int
-	reports map[uint64]map[op.SessionID]uint64 // what each report told: the newest sign of life of each session
-	next    uint64                             // number of the last report or question, ever
+	reports map[uint64][]heard // what each report told, by session
+	next    uint64             // number of the last report or question, ever
 	asks    map[uint64]*TimeLeft
 
 	follows map[op.SessionID][]*Follow
@@ -60,9 +66,16 @@ type lives struct {
 	sinceReap    int
 }
 
+// pulse is what is not confirmed of one session. Who waits is linked, the latest first.
 type pulse struct {
 	at    uint64 // newest
-	waits []*KeepAlive
+	waits *KeepAlive
+}
+
+// heard is the newest sign of life of a session.
+type heard struct {
+	session op.SessionID
+	at      uint64
 }
 
 // livesRound is what one round of a leader confirms and backs.
@@ -78,8 +91,8 @@ type confirm struct {
 
 func (l *lives) init(c *Core, t *session.Tracker) {
 	l.c, l.tracker, l.next = c, t, c.firstNumber()
-	l.heard = map[op.SessionID]*pulse{}
-	l.reports = map[uint64]map[op.SessionID]uint64{}
+	l.heard = map[op.SessionID]pulse{}
+	l.reports = map[uint64][]heard{}
 	l.asks = map[uint64]*TimeLeft{}
 	l.follows = map[op.SessionID][]*Follow{}
 }
@@ -87,7 +100,7 @@ func (l *lives) init(c *Core, t *session.Tracker) {
 // KeepAlive takes a sign of life.
 func (c *Core) KeepAlive(k *KeepAlive) {
 	l := &c.lives
-	if _, ok := c.machine.Session(k.Session); !ok && !c.halt.halted() {
+	if !c.machine.Alive(k.Session) && !c.halt.halted() {
 		l.finish(k, errEnded)
 		return
 	}
@@ -96,16 +109,12 @@ func (c *Core) KeepAlive(k *KeepAlive) {
 		return
 	}
 	p := l.heard[k.Session]
-	if p == nil {
-		p = &pulse{}
-		l.heard[k.Session] = p
-	}
-	k.at = c.now.Mono
-	p.at = k.at
+	k.at, p.at = c.now.Mono, c.now.Mono
 	if k.Done != nil {
-		p.waits = append(p.waits, k)
+		k.next, p.waits = p.waits, k
 		l.waiting++
 	}
+	l.heard[k.Session] = p
 }
 
 func (l *lives) finish(k *KeepAlive, err error) {
@@ -132,10 +141,11 @@ func (l *lives) turn() {
 
 func (l *lives) report() {
 	l.next++
-	told := make(map[op.SessionID]uint64, len(l.heard))
+	told := make([]heard, 0, len(l.heard))
 	for id, p := range l.heard {
-		told[id] = p.at
+		told = append(told, heard{id, p.at})
 	}
+	slices.SortFunc(told, func(a, b heard) int { return cmp.Compare(a.session, b.session) })
 	l.reports[l.next] = told
 	delete(l.reports, l.next-maxReports)
 	if l.c.isLeader() {
@@ -151,12 +161,11 @@ type sign struct {
 	ago     uint64 // milliseconds
 }
 
-func (l *lives) entries(told map[op.SessionID]uint64) []sign {
-	signs := make([]sign, 0, len(told))
-	for id, at := range told {
-		signs = append(signs, sign{id, l.c.now.Mono - at})
+func (l *lives) entries(told []heard) []sign {
+	signs := make([]sign, len(told))
+	for i, h := range told {
+		signs[i] = sign{h.session, l.c.now.Mono - h.at}
 	}
-	slices.SortFunc(signs, func(a, b sign) int { return int(int64(a.session - b.session)) })
 	return signs
 }
 
@@ -293,26 +302,76 @@ func (l *lives) confirmFrame(payload []byte) error {
 	return r.Err()
 }
 
-// confirmed answers those whose sign of life a report carried.
+// confirmed answers those whose sign of life a report carried, all at once. It looks for ids in the order in which the
+// report had them.
 func (l *lives) confirmed(report uint64, ids []op.SessionID) {
 	told := l.reports[report]
 	delete(l.reports, report)
+	var sure []*KeepAlive
 	for _, id := range ids {
-		p, at := l.heard[id], told[id]
-		if p == nil || at == 0 && told == nil {
+		for len(told) > 0 && told[0].session < id {
+			told = told[1:]
+		}
+		if len(told) == 0 || told[0].session != id {
 			continue
 		}
-		p.waits = slices.DeleteFunc(p.waits, func(k *KeepAlive) bool {
-			if k.at > at {
-				return false
-			}
-			l.waiting--
-			l.finish(k, nil)
-			return true
-		})
-		if p.at <= at {
-			delete(l.heard, id)
+		sure = l.confirm(told[0], sure)
+	}
+	if len(sure) == 0 {
+		return
+	}
+	l.c.answer(func() {
+		for _, k := range sure {
+			k.Done(nil)
 		}
+	})
+	l.tellTimeouts(sure)
+}
+
+// confirm appends to sure who waits for that sign of life of a session, or an earlier one.
+func (l *lives) confirm(h heard, sure []*KeepAlive) []*KeepAlive {
+	p, ok := l.heard[h.session]
+	if !ok {
+		return sure
+	}
+	late := &p.waits
+	for *late != nil && (*late).at > h.at {
+		late = &(*late).next
+	}
+	for k := *late; k != nil; k = k.next {
+		l.waiting--
+		sure = append(sure, k)
+	}
+	*late = nil
+	if p.at <= h.at {
+		delete(l.heard, h.session)
+	} else {
+		l.heard[h.session] = p
+	}
+	return sure
+}
+
+// tellTimeouts tells those who ask what the timeouts are, by one read for all.
+func (l *lives) tellTimeouts(sure []*KeepAlive) {
+	if !slices.ContainsFunc(sure, func(k *KeepAlive) bool { return k.Timeout != nil }) {
+		return
+	}
+	l.c.Read(&Read{Options: op.ReadOptions{Level: op.Linearizable}, Done: func(v *fsm.View, _ op.ReadInfo, err error) {
+		for _, k := range sure {
+			if k.Timeout != nil {
+				k.tellTimeout(v, err)
+			}
+		}
+	}})
+}
+
+func (k *KeepAlive) tellTimeout(v *fsm.View, err error) {
+	if err != nil {
+		k.Timeout(0, err)
+	} else if s, alive := v.Session(k.Session); alive {
+		k.Timeout(s.Timeout, nil)
+	} else {
+		k.Timeout(0, errEnded)
 	}
 }
 
@@ -329,7 +388,7 @@ func (l *lives) lead() {
 
 func (l *lives) leaderChanged() {
 	l.pendingRound = livesRound{}
-	l.reports = map[uint64]map[op.SessionID]uint64{}
+	l.reports = map[uint64][]heard{}
 	for _, n := range sortedKeys(l.asks) {
 		l.c.askAgain(n, l.asks[n])
 	}
@@ -354,7 +413,7 @@ func (l *lives) changed(s fsm.SessionChange) {
 // installed drops signs of life of sessions that have ended behind a snapshot, and tells those who follow one.
 func (l *lives) installed() {
 	for id := range l.heard {
-		if _, ok := l.c.machine.Session(id); !ok {
+		if !l.c.machine.Alive(id) {
 			l.ended(id)
 		}
 	}
@@ -363,11 +422,8 @@ func (l *lives) installed() {
 
 func (l *lives) ended(id op.SessionID) {
 	p := l.heard[id]
-	if p == nil {
-		return
-	}
 	delete(l.heard, id)
-	for _, k := range p.waits {
+	for k := p.waits; k != nil; k = k.next {
 		l.waiting--
 		l.finish(k, errEnded)
 	}

@@ -415,13 +415,23 @@ func (s *scenario) close(w *words) {
 func (s *scenario) keepAlive(w *words) {
 	id, name := w.member(0), w.word(1)
 	s.c.cores[id].Begin(s.c.now)
-	s.c.cores[id].KeepAlive(&KeepAlive{Session: s.session(name).ID, Done: func(err error) {
+	k := &KeepAlive{Session: s.session(name).ID, Done: func(err error) {
 		if err != nil {
 			s.say("n%d keepalive %s: %s", id, name, code(err))
 			return
 		}
 		s.say("n%d keepalive %s: confirmed", id, name)
-	}})
+	}}
+	if w.has("timeout") {
+		k.Timeout = func(timeout time.Duration, err error) {
+			if err != nil {
+				s.say("n%d keepalive %s: timeout: %s", id, name, code(err))
+				return
+			}
+			s.say("n%d keepalive %s: timeout %s", id, name, timeout)
+		}
+	}
+	s.c.cores[id].KeepAlive(k)
 	s.c.run()
 }
 
