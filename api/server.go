@@ -38,6 +38,7 @@ type Server struct {
 	lastID   atomic.Uint64
 	requests atomic.Int64 // being served
 	watches  atomic.Int64 // streams and polls open
+	pongs    wsPongs
 	sockets  *sockets
 
 	subscriptions atomic.Int64 // watches of all WebSocket connections

@@ -43,8 +43,9 @@ type wsConn struct {
 	pending      map[uint64]*wsRequest // like all maps here, nil until something is in it
 	done         []*wsRequest          // answers not sent yet
 	direct       []frame.Frame
-	count        int   // requests read and not answered
-	held         int64 // bytes of messages that they keep
+	rest         []byte // of a message that has been sent in part
+	count        int    // requests read and not answered
+	held         int64  // bytes of messages that they keep
 	watches      map[uint64]*wsWatch
 	ready        []*wsWatch // that have something to send
 	contests     wsContestants

@@ -253,6 +253,7 @@ func (c *wsConn) ping(id uint64) bool {
 type wsBeat struct {
 	c     *wsConn
 	asked []wsPing
+	ttl   time.Duration // that they are told
 }
 
 // beat gives a sign of life, if the last one is confirmed, and a ping waits or it is time.
@@ -274,7 +275,7 @@ func (c *wsConn) beatLocked(now time.Duration) *wsBeat {
 	if s.waiting == 0 {
 		s.waiting = now
 	}
-	b := &wsBeat{c, s.pings}
+	b := &wsBeat{c: c, asked: s.pings}
 	s.pings = nil
 	return b
 }
@@ -310,15 +311,23 @@ func (b *wsBeat) done(err error) {
 
 // confirm answers the pings. The end of the session is told otherwise.
 func (b *wsBeat) confirm(ttl time.Duration, err error) {
-	if errors.Is(err, &op.Error{Code: op.SessionExpired}) {
-		return
+	b.ttl = ttl
+	switch {
+	case errors.Is(err, &op.Error{Code: op.SessionExpired}):
+	case err == nil:
+		b.c.s.pongs.add(b)
+	default:
+		b.c.mu.Lock()
+		b.answerLocked(err)
+		b.c.mu.Unlock()
 	}
-	c := b.c
-	c.mu.Lock()
+}
+
+// answerLocked has the writer answer the pings.
+func (b *wsBeat) answerLocked(err error) {
 	for _, p := range b.asked {
-		c.answerLocked(pongRequest(p, ttl, err))
+		b.c.answerLocked(pongRequest(p, b.ttl, err))
 	}
-	c.mu.Unlock()
 }
 
 func pongRequest(p wsPing, ttl time.Duration, err error) *wsRequest {

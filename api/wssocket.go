@@ -135,3 +135,23 @@ func (s *wsSocket) receive(fd uintptr) bool {
 	s.err = err
 	return true
 }
+
+// rawWrite writes to sockets without waiting. It is kept, so that what it calls isn't made anew each time.
+type rawWrite struct {
+	p     []byte
+	n     int
+	write func(fd uintptr)
+}
+
+// do writes as much of p as the kernel takes now, and returns how much that is. An error counts as nothing: whoever writes
+// the rest finds it.
+func (w *rawWrite) do(raw syscall.RawConn, p []byte) int {
+	if w.write == nil {
+		w.write = func(fd uintptr) { w.n, _ = writeRaw(fd, w.p) }
+	}
+	w.p, w.n = p, 0
+	if raw.Control(w.write) != nil {
+		return 0
+	}
+	return max(w.n, 0)
+}

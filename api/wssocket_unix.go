@@ -15,3 +15,13 @@ func readRaw(fd uintptr, p []byte) (int, error) {
 		}
 	}
 }
+
+// writeRaw writes to one, likewise.
+func writeRaw(fd uintptr, p []byte) (int, error) {
+	for {
+		n, err := syscall.Write(int(fd), p)
+		if err != syscall.EINTR {
+			return n, err
+		}
+	}
+}

@@ -88,6 +88,7 @@ func (c *wsConn) panicked(p any) {
 
 // wsWork is what waits to be sent.
 type wsWork struct {
+	rest     []byte
 	direct   []frame.Frame
 	done     []*wsRequest
 	ready    []*wsWatch
@@ -122,9 +123,9 @@ func (c *wsConn) lendLocked() {
 func (c *wsConn) takeWorkLocked() wsWork {
 	c.woken = false
 	c.lendLocked()
-	w := wsWork{c.direct, c.done, c.ready, c.contests.news, c.contests.notes, c.pong, c.pingDue, c.bookmarksDue, c.ending}
+	w := wsWork{c.rest, c.direct, c.done, c.ready, c.contests.news, c.contests.notes, c.pong, c.pingDue, c.bookmarksDue, c.ending}
 	c.contests.news, c.contests.notes = nil, nil
-	c.direct, c.done, c.ready, c.pong, c.pingDue, c.bookmarksDue = nil, nil, nil, nil, false, false
+	c.rest, c.direct, c.done, c.ready, c.pong, c.pingDue, c.bookmarksDue = nil, nil, nil, nil, nil, false, false
 	for _, watch := range w.ready {
 		watch.queued = false
 	}
@@ -133,6 +134,12 @@ func (c *wsConn) takeWorkLocked() wsWork {
 
 // writeRound sends what waits. It reports whether that was the last.
 func (c *wsConn) writeRound(w wsWork) (last bool, err error) {
+	if len(w.rest) > 0 {
+		c.ws.NetConn().SetWriteDeadline(c.writeDeadline())
+		if _, err := c.ws.NetConn().Write(w.rest); err != nil {
+			return false, err
+		}
+	}
 	for _, f := range w.direct {
 		c.append(f)
 	}
