@@ -1,6 +1,7 @@
 package api
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -86,6 +87,9 @@ func TestWebSocketAwaitEnds(t *testing.T) {
 	if r := next[*frame.Reply](b); r.ID != 7 || string(r.Result.Data) != "1" {
 		t.Errorf("where something may have been missed: %+v", r.Result)
 	}
+	f.m.tell(func() { f.m.history = watch.New(watch.Limits{}, nil, 1001, 1001) }) // as after a restore from a backup
+	b.send(&frame.Await{ID: 7, Path: "/b", Since: 1000, Op: get("/a")})
+	fails(7, op.ClusterChanged)
 	b.send(&frame.Await{ID: 8, Path: "/c", Since: 1001, Op: get("/c")})
 	b.ws.Close()
 	f.idle(0)
@@ -94,4 +98,24 @@ func TestWebSocketAwaitEnds(t *testing.T) {
 			t.Fatalf("%d places are taken", f.s.subscriptions.Load())
 		}
 	}
+}
+
+// The time for which an await has waited is not the server's, whatever ends it.
+func TestWebSocketAwaitTakesNoTime(t *testing.T) {
+	inBubble(t, Limits{}, func(f *bubble) {
+		b := f.wsDial(frame.Subprotocol)
+		defer b.ws.Close()
+		b.plain()
+		b.send(&frame.Await{ID: 2, Path: "/a", Op: get("/a")}, &frame.Await{ID: 3, Path: "/b", Op: get("/a")})
+		time.Sleep(30 * time.Second)
+		f.write(put("/a", "1"))
+		next[*frame.Reply](b)
+		b.send(&frame.Unwatch{ID: 4, Watch: 3})
+		next[*frame.Reply](b)
+		next[*frame.Reply](b)
+		text, want := f.ask("/metrics").body(), `coord_request_duration_seconds_bucket{op="await",transport="ws",le="10"} 2`
+		if !strings.Contains(text, want) {
+			t.Errorf("%s isn't in\n%s", want, text)
+		}
+	})
 }

@@ -1,6 +1,8 @@
 package api
 
 import (
+	"errors"
+
 	"github.com/coord-kv/coord/fsm"
 	"github.com/coord-kv/coord/internal/frame"
 	"github.com/coord-kv/coord/op"
@@ -40,6 +42,10 @@ func (c *wsConn) startAwait(r *wsRequest, f *frame.Await) {
 	c.mu.Unlock()
 }
 
+// historyGone reports whether something may have happened that nobody can tell any more: then an await is answered. Other
+// errors are its answer: to await again from the same position would be of no use.
+func historyGone(err error) bool { return errors.Is(err, &op.Error{Code: op.HistoryGone}) }
+
 // deliverAwait answers what was waited for, if it has come.
 func (c *wsConn) deliverAwait(w *wsWatch) error {
 	switch {
@@ -51,8 +57,12 @@ func (c *wsConn) deliverAwait(w *wsWatch) error {
 		}
 		return nil
 	}
-	if events, pos, err := w.stream.Take(1); len(events) > 0 || err != nil {
+	events, pos, err := w.stream.Take(1)
+	switch {
+	case len(events) > 0, historyGone(err):
 		c.awaited(w, pos)
+	case err != nil:
+		c.finishWith(w.await, err)
 	}
 	return nil
 }
@@ -62,7 +72,7 @@ func (c *wsConn) beginAwait(w *wsWatch) {
 	w.begun = true
 	stream, err := c.s.backend.Watch(w.filter, w.pos)
 	switch {
-	case positionLost(err): // something may have happened
+	case historyGone(err):
 		c.awaited(w, w.pos)
 	case err != nil:
 		c.finishWith(w.await, err)
@@ -92,8 +102,14 @@ func (c *wsConn) parks(r *wsRequest) bool {
 func (c *wsConn) awaited(w *wsWatch, z op.Zxid) {
 	w.close()
 	c.mu.Lock()
-	w.await.start = c.s.uptime() // the wait is not the server's time
+	wanted := c.pending[w.id] == w.await
+	if wanted {
+		w.await.start = c.s.uptime() // the wait is not the server's time
+	}
 	c.mu.Unlock()
+	if !wanted { // it was given up
+		return
+	}
 	if c.view(w.await, op.ReadOptions{Level: op.Eventual, MinZxid: z}) {
 		c.s.backend.Drive() // events are published before the state that they lead to
 	}

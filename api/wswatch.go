@@ -107,6 +107,9 @@ func (c *wsConn) unwatch(r *wsRequest, id uint64) {
 		r.err = op.Errorf(op.BadRequest, "there is no watch %d on this connection", id)
 	case begun != nil:
 		delete(c.pending, id)
+		if begun.parked {
+			begun.start = c.s.uptime()
+		}
 		c.answerLocked(begun.withoutAnswer())
 		if begun.abandon != nil {
 			abandon = begun.abandon
