@@ -90,7 +90,7 @@ func appendInt(b []byte, name string, v int64) []byte {
 
 func appendTime(b []byte, name string, t op.Time) []byte {
 	b = append(append(append(b, '"'), name...), `":"`...)
-	return append(t.Std().AppendFormat(b, "2006-01-02T15:04:05.000Z07:00"), '"')
+	return append(t.Append(b), '"')
 }
 
 // appendStat appends a stat: ZooKeeper's fields, the kind, and the ETag for a compare-and-set.

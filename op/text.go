@@ -52,8 +52,14 @@ func (id *SessionID) UnmarshalText(p []byte) error {
 func (t Time) Std() time.Time { return time.UnixMilli(int64(t)).UTC() }
 
 // MarshalText returns RFC 3339 with milliseconds.
-func (t Time) MarshalText() ([]byte, error) {
-	return t.Std().AppendFormat(nil, "2006-01-02T15:04:05.000Z07:00"), nil
+func (t Time) MarshalText() ([]byte, error) { return t.Append(nil), nil }
+
+// Append appends what MarshalText returns. RFC 3339 itself is formatted much faster than it with fractions of its own.
+func (t Time) Append(b []byte) []byte {
+	std := t.Std()
+	b = std.AppendFormat(b, time.RFC3339)
+	ms := std.Nanosecond() / int(time.Millisecond)
+	return append(b[:len(b)-len("Z")], '.', '0'+byte(ms/100), '0'+byte(ms/10%10), '0'+byte(ms%10), 'Z')
 }
 
 // UnmarshalText reads RFC 3339.
