@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/coord-kv/coord/fsm"
+	"github.com/coord-kv/coord/internal/patience"
 	"github.com/coord-kv/coord/op"
 )
 
@@ -319,8 +320,8 @@ func (c *call) write(status int, contentType []string, body []byte) {
 
 // withTimeout returns the request's context, ended after RequestTimeout.
 func (c *call) withTimeout() (context.Context, context.CancelFunc) {
-	p := &patience{request: c.r.Context(), limit: c.s.limits.RequestTimeout}
-	return p, p.end
+	p := patience.New(c.r.Context(), c.s.limits.RequestTimeout)
+	return p, p.End
 }
 
 // view returns a state that is as fresh as the caller asks, and says in the answer's headers how fresh that is. Everything

@@ -1,4 +1,4 @@
-package api
+package patience
 
 import (
 	"context"
@@ -7,34 +7,34 @@ import (
 	"time"
 )
 
-type patienceKey struct{}
+type key struct{}
 
-func newPatience(t *testing.T) (*patience, context.CancelFunc) {
-	request, gone := context.WithCancel(context.WithValue(t.Context(), patienceKey{}, "of the request"))
-	return &patience{request: request, limit: time.Second}, gone
+// request is a context with a value.
+func request(t *testing.T) (context.Context, context.CancelFunc) {
+	return context.WithCancel(context.WithValue(t.Context(), key{}, "of the request"))
 }
 
-// A wait ends when its time is up, when the request ends, or when it is over, whichever comes first; and so does what is
-// derived from it.
-func TestPatience(t *testing.T) {
+// It ends in time, when its parent ends, or when it is over, whichever comes first; and so does what is derived from it.
+func TestContext(t *testing.T) {
 	for name, c := range map[string]struct {
-		end  func(p *patience, gone context.CancelFunc)
+		end  func(c *Context, gone context.CancelFunc)
 		want error
 		took time.Duration
 	}{
-		"in time":           {func(p *patience, _ context.CancelFunc) { p.end() }, context.Canceled, 0},
-		"too late":          {func(*patience, context.CancelFunc) {}, context.DeadlineExceeded, time.Second},
-		"the client leaves": {func(_ *patience, gone context.CancelFunc) { gone() }, context.Canceled, 0},
+		"over":            {func(c *Context, _ context.CancelFunc) { c.End() }, context.Canceled, 0},
+		"too late":        {func(*Context, context.CancelFunc) {}, context.DeadlineExceeded, time.Second},
+		"the parent ends": {func(_ *Context, gone context.CancelFunc) { gone() }, context.Canceled, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p, gone := newPatience(t)
+				parent, gone := request(t)
 				defer gone()
-				defer p.end()
+				p := New(parent, time.Second)
+				defer p.End()
 				derived, stop := context.WithCancel(p)
 				defer stop()
-				if p.Err() != nil || p.Value(patienceKey{}) != "of the request" {
-					t.Fatalf("%v, and it has %v", p.Err(), p.Value(patienceKey{}))
+				if p.Err() != nil || p.Value(key{}) != "of the request" {
+					t.Fatalf("%v, and it has %v", p.Err(), p.Value(key{}))
 				}
 				start := time.Now()
 				c.end(p, gone)
@@ -49,12 +49,48 @@ func TestPatience(t *testing.T) {
 }
 
 // What nobody waits for has no timer, and ends all the same.
-func TestPatienceUnused(t *testing.T) {
-	p, gone := newPatience(t)
+func TestUnused(t *testing.T) {
+	parent, gone := request(t)
 	defer gone()
-	p.end()
+	p := New(parent, time.Second)
+	p.End()
 	<-p.Done()
 	if _, timed := p.Deadline(); timed || p.Err() != context.Canceled {
 		t.Errorf("%v, with a deadline: %v", p.Err(), timed)
+	}
+}
+
+// Several waits of one request take no more than its limit together.
+func TestEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		parent, gone := request(t)
+		defer gone()
+		p := New(parent, time.Second)
+		defer p.End()
+		start := time.Now()
+		Ends(p)
+		time.Sleep(time.Second / 2)
+		done, late := Ends(p)
+		select {
+		case <-done:
+			t.Error("the parent has ended")
+		case <-late:
+		}
+		<-p.Done()
+		if took := time.Since(start); took != time.Second {
+			t.Errorf("two waits took %s", took)
+		}
+		gone()
+		<-done
+	})
+}
+
+// Any other context has one end.
+func TestEndsOfOthers(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done, late := Ends(ctx)
+	cancel()
+	if <-done; late != nil {
+		t.Error("there is a second end")
 	}
 }

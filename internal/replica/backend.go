@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/coord-kv/coord/fsm"
+	"github.com/coord-kv/coord/internal/patience"
 	"github.com/coord-kv/coord/op"
 	"github.com/coord-kv/coord/watch"
 )
@@ -44,9 +45,16 @@ func (r *Replica) Do(ctx context.Context, req *op.Request) *op.Result {
 	}
 	r.Drive()
 	select {
+	case res := <-ch: // who has driven the core often has the answer at once
+		return res
+	default:
+	}
+	done, late := patience.Ends(ctx)
+	select {
 	case res := <-ch:
 		return res
-	case <-ctx.Done():
+	case <-done:
+	case <-late:
 	case <-r.done:
 	}
 	return r.abandon(k, ch)
