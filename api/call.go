@@ -242,12 +242,25 @@ func (c *call) bodyLimit() (int64, error) {
 func (c *call) readAll(limit int64) ([]byte, error) {
 	rc := http.NewResponseController(c.w)
 	rc.SetReadDeadline(time.Now().Add(c.s.limits.BodyTimeout))
-	body, err := io.ReadAll(meteredBody{c, http.MaxBytesReader(c.w, c.r.Body, limit)})
+	body, err := c.receive(limit)
 	if err != nil {
 		return nil, c.bodyError(err)
 	}
 	rc.SetReadDeadline(time.Time{})
 	return body, nil
+}
+
+// shortBody is up to how many bytes a body gets room when it is announced: no more than who sends nothing takes anyway.
+const shortBody = 1024
+
+func (c *call) receive(limit int64) ([]byte, error) {
+	n := c.r.ContentLength
+	if n < 0 || n > shortBody {
+		return io.ReadAll(meteredBody{c, http.MaxBytesReader(c.w, c.r.Body, limit)})
+	}
+	body := make([]byte, n)
+	_, err := io.ReadFull(meteredBody{c, c.r.Body}, body)
+	return body, err
 }
 
 // meteredBody counts what has come of a body against what all requests together may hold. What was only announced
@@ -261,7 +274,7 @@ func (m meteredBody) Read(p []byte) (int, error) {
 	n, err := m.r.Read(p)
 	m.c.held += int64(n)
 	if m.c.s.bodies.Add(int64(n)) > m.c.s.limits.BodyBytes {
-		return n, errNoRoom
+		return 0, errNoRoom // not all of it, whoever asks
 	}
 	return n, err
 }
