@@ -189,7 +189,7 @@ func (c *wsConn) sayDue(now time.Duration, draining, ending bool) {
 // nextLocked returns when the connection has to be looked at again if nothing happens until then; 0 for the next tick.
 func (c *wsConn) nextLocked() time.Duration {
 	s := &c.session
-	if len(c.pending) > 0 || len(s.pings) > 0 || s.waiting != 0 {
+	if len(c.pending) > 0 || s.next != nil || s.waiting != 0 {
 		return 0
 	}
 	next := max(c.heardAt, c.sweep.pinged) + s.silence()

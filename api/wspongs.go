@@ -37,6 +37,7 @@ func (x *wsPongs) run() {
 	for x.take() {
 		for i, b := range x.list {
 			x.answer(b)
+			b.free()
 			x.list[i] = nil
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -30,7 +31,7 @@ type wsSession struct {
 	beating bool          // a sign of life waits for its confirmation
 	began   time.Duration // when the last one was given
 	waiting time.Duration // when the first one was given that is not confirmed; 0 if all are
-	pings   []wsPing      // heard, and waiting for the next sign of life
+	next    *wsBeat       // with the pings that wait for the next sign of life; nil if none does
 }
 
 type wsPing struct {
@@ -242,19 +243,47 @@ func (c *wsConn) ping(id uint64) bool {
 		c.answerLocked(pongRequest(p, 0, nil))
 	default:
 		c.count++
-		c.session.pings = append(c.session.pings, p)
+		if c.session.next == nil {
+			c.session.next = newBeat(c)
+		}
+		c.session.next.asked = append(c.session.next.asked, p)
 		c.sweep.next.Store(0)
 	}
 	c.mu.Unlock()
 	return !ended
 }
 
-// wsBeat is a sign of life, and the pings that wait for its confirmation.
+// wsBeat is a sign of life, and the pings that wait for its confirmation. Each is used again when all has been told of it.
 type wsBeat struct {
 	c     *wsConn
 	asked []wsPing
 	ttl   time.Duration // that they are told
+
+	onDone    func(error) // done and confirm, made once
+	onConfirm func(time.Duration, error)
 }
+
+var beats = sync.Pool{New: func() any { return new(wsBeat) }}
+
+func newBeat(c *wsConn) *wsBeat {
+	b := beats.Get().(*wsBeat)
+	if b.c = c; b.onDone == nil {
+		b.onDone, b.onConfirm = b.done, b.confirm
+	}
+	return b
+}
+
+// free lets it be used again.
+func (b *wsBeat) free() {
+	if cap(b.asked) > wsKeptPings {
+		b.asked = nil
+	}
+	b.c, b.asked = nil, b.asked[:0]
+	beats.Put(b)
+}
+
+// wsKeptPings is for how many pings one that isn't in use has room.
+const wsKeptPings = 8
 
 // beat gives a sign of life, if the last one is confirmed, and a ping waits or it is time.
 func (c *wsConn) beat() {
@@ -268,15 +297,17 @@ func (c *wsConn) beat() {
 func (c *wsConn) beatLocked(now time.Duration) *wsBeat {
 	c.sweep.next.Store(0)
 	s := &c.session
-	if s.id == 0 || s.beating || c.ending != nil || len(s.pings) == 0 && now-s.began < s.ttl/3 {
+	if s.id == 0 || s.beating || c.ending != nil || s.next == nil && now-s.began < s.ttl/3 {
 		return nil
 	}
 	s.beating, s.began = true, now
 	if s.waiting == 0 {
 		s.waiting = now
 	}
-	b := &wsBeat{c: c, asked: s.pings}
-	s.pings = nil
+	b := s.next
+	if s.next = nil; b == nil {
+		b = newBeat(c)
+	}
 	return b
 }
 
@@ -285,9 +316,9 @@ func (b *wsBeat) give() {
 	switch {
 	case b == nil:
 	case len(b.asked) == 0:
-		b.c.s.backend.KeepAliveLater(b.c.session.id, b.done, nil)
+		b.c.s.backend.KeepAliveLater(b.c.session.id, b.onDone, nil)
 	default:
-		b.c.s.backend.KeepAliveLater(b.c.session.id, b.done, b.confirm)
+		b.c.s.backend.KeepAliveLater(b.c.session.id, b.onDone, b.onConfirm)
 	}
 }
 
@@ -300,27 +331,36 @@ func (b *wsBeat) done(err error) {
 	if err == nil {
 		s.waiting = 0
 	}
-	if err != nil && !errors.Is(err, &op.Error{Code: op.SessionExpired}) {
-		s.pings = append(b.asked, s.pings...) // the sweep tries again
+	retry := err != nil && len(b.asked) > 0 && !errors.Is(err, &op.Error{Code: op.SessionExpired})
+	if retry { // by the sweep
+		if s.next != nil {
+			b.asked = append(b.asked, s.next.asked...)
+			s.next.free()
+		}
+		s.next = b
 	}
+	more := err == nil && s.next != nil
 	c.mu.Unlock()
-	if err == nil {
+	if !retry && (err != nil || len(b.asked) == 0) { // else confirm follows
+		b.free()
+	}
+	if more {
 		c.beat() // for pings that came meanwhile
 	}
 }
 
 // confirm answers the pings. The end of the session is told otherwise.
 func (b *wsBeat) confirm(ttl time.Duration, err error) {
-	b.ttl = ttl
-	switch {
-	case errors.Is(err, &op.Error{Code: op.SessionExpired}):
-	case err == nil:
+	if b.ttl = ttl; err == nil {
 		b.c.s.pongs.add(b)
-	default:
+		return
+	}
+	if !errors.Is(err, &op.Error{Code: op.SessionExpired}) {
 		b.c.mu.Lock()
 		b.answerLocked(err)
 		b.c.mu.Unlock()
 	}
+	b.free()
 }
 
 // answerLocked has the writer answer the pings.
@@ -344,7 +384,7 @@ func (c *wsConn) beatAgain(now time.Duration) {
 	c.mu.Lock()
 	s := &c.session
 	lost := s.waiting != 0 && now-s.waiting > s.ttl/2
-	fresh := c.heardAt > s.began || len(s.pings) > 0
+	fresh := c.heardAt > s.began || s.next != nil
 	c.mu.Unlock()
 	switch {
 	case lost:

@@ -21,6 +21,8 @@ type wsSocket struct {
 	left   []byte          // of buf, not taken yet
 	err    error           // found by receive, after which nothing comes
 
+	onReady func(fd uintptr) bool // receive, made once
+
 	mu      sync.Mutex
 	writeBy time.Time // deadline of writing
 }
@@ -50,7 +52,7 @@ func newWSSocket(conn net.Conn) *wsSocket {
 	if x, ok := conn.(syscall.Conn); ok && canReadRaw {
 		s.raw, _ = x.SyscallConn() // an error says that it has none
 	}
-	if s.raw == nil {
+	if s.onReady = s.receive; s.raw == nil {
 		s.buf = new(make([]byte, wsOwnBytes))
 	}
 	return s
@@ -88,7 +90,7 @@ func (s *wsSocket) Read(p []byte) (n int, err error) {
 	case s.raw == nil:
 		err = s.fill()
 	default:
-		err = s.raw.Read(s.receive)
+		err = s.raw.Read(s.onReady)
 	}
 	s.reader.resume()
 	if n > 0 || err != nil {

@@ -193,7 +193,7 @@ func (l *lives) reported(from uint64, payload []byte) error {
 // hear takes a report on a leader. Sessions that it doesn't know, or whose expiry has been proposed, are left out of
 // what will be confirmed.
 func (l *lives) hear(from, report uint64, signs []sign) {
-	c := confirm{to: from, report: report}
+	c := confirm{from, report, make([]op.SessionID, 0, len(signs))}
 	for _, s := range signs {
 		left, _ := l.tracker.Left(s.session)
 		if !l.tracker.Heard(s.session, l.ticks(s.ago)) {
@@ -307,7 +307,7 @@ func (l *lives) confirmFrame(payload []byte) error {
 func (l *lives) confirmed(report uint64, ids []op.SessionID) {
 	told := l.reports[report]
 	delete(l.reports, report)
-	var sure []*KeepAlive
+	sure := make([]*KeepAlive, 0, len(ids))
 	for _, id := range ids {
 		for len(told) > 0 && told[0].session < id {
 			told = told[1:]
