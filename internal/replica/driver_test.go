@@ -27,6 +27,7 @@ type gatedDisk struct {
 	gate chan struct{} // appends wait for it to be closed; nil for none
 	err  error
 	boom bool
+	asks int // how much is free
 }
 
 func (d *gatedDisk) set(change func()) {
@@ -49,7 +50,16 @@ func (d *gatedDisk) Append(*raftpb.HardState, []*raftpb.Entry, bool) error {
 }
 
 func (d *gatedDisk) Quiet() error { return nil }
-func (d *gatedDisk) Free() int64  { return UnknownSpace }
+
+func (d *gatedDisk) Free() int64 {
+	d.set(func() { d.asks++ })
+	return UnknownSpace
+}
+
+func (d *gatedDisk) asked() (n int) {
+	d.set(func() { n, d.asks = d.asks, 0 })
+	return n
+}
 
 // nobody is a network without other members.
 type nobody struct{}
@@ -101,6 +111,30 @@ func TestDriveDoesWhatWaits(t *testing.T) {
 		r.Drive()
 		if got := strings.Join(answers, " "); got != "/0 /1 /2" { // no lock: nobody else touches answers
 			t.Errorf("answered %q", got)
+		}
+	})
+}
+
+// How much is free is asked soon when something is written, and now and then when nothing is.
+func TestSpaceIsAskedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := &gatedDisk{}
+		r, stop, _ := startReplica(t, disk)
+		defer stop()
+		pass := func(ticks int) int {
+			time.Sleep(time.Duration(ticks) * DefaultTick)
+			synctest.Wait()
+			return disk.asked()
+		}
+		pass(10)
+		if n := pass(10 * (spaceTicks + 1)); n != 10 {
+			t.Errorf("asked %d times in %d ticks without a write, want 10", n, 10*(spaceTicks+1))
+		}
+		for range 5 {
+			r.Submit(create("/x"), func(*op.Result) {})
+			if pass(2) == 0 {
+				t.Error("not asked after a write")
+			}
 		}
 	})
 }

@@ -81,6 +81,7 @@ type Replica struct {
 	pub     atomic.Pointer[Published]
 	leader  atomic.Uint64
 	history *watch.History
+	space   space
 	done    chan struct{} // closed when the loop has ended
 	jobs    *errgroup.Group
 	jobsCtx context.Context
@@ -126,7 +127,9 @@ func (r *Replica) turn(tick bool) error {
 		r.input(in)
 	}
 	if tick {
-		r.core.Free(r.opt.Disk.Free())
+		if r.space.isDue() {
+			r.core.Free(r.opt.Disk.Free())
+		}
 		r.core.Tick()
 	}
 	appended := false
@@ -149,6 +152,26 @@ func (r *Replica) turn(tick bool) error {
 		}
 	}
 	return r.core.Fatal()
+}
+
+// space says when the disk is asked how much room it has: in the first tick, in each after something was written, and else
+// once in a while, for what others write.
+type space struct {
+	used  bool
+	ticks int // until it is asked anyway
+}
+
+// spaceTicks is how often that is: once a second, with ticks of the usual length.
+const spaceTicks = 20
+
+// isDue is called once a tick.
+func (s *space) isDue() bool {
+	s.ticks--
+	due := s.used || s.ticks < 0
+	if due {
+		*s = space{ticks: spaceTicks}
+	}
+	return due
 }
 
 func (r *Replica) input(in any) {
@@ -213,6 +236,7 @@ func (r *Replica) work(w Work) error {
 }
 
 func (r *Replica) append(w Work) error {
+	r.space.used = true
 	start := time.Now()
 	err := r.opt.Disk.Append(w.HardState, w.Entries, w.Sync)
 	if w.Sync && r.opt.Observe != nil {
