@@ -8,14 +8,18 @@
 // out of the quiet is collected more often than Go would, for a tenth of a second; and a server that is busy takes up to 64
 // MiB more.
 //
+// It looks ten times a second while that is allocated fast enough to matter, and else after each collection.
+//
 // It is for the one who owns the process. Run changes a setting of all of it.
 package gcpace
 
 import (
 	"context"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,7 +27,7 @@ const (
 	shortest = time.Second // period that is aimed at
 
 	// A burst is seen soon, for the small room that it finds costs a large heap much. Quiet is believed slowly.
-	interval = shortest / 10 // between two looks
+	interval = shortest / 10 // between two looks, while it isn't quiet
 	decay    = 0.8           // of a rate from one look to the next
 
 	// Of what is allocated between two collections: roomMin is what the smallest heap of Go has.
@@ -42,37 +46,75 @@ func Run(ctx context.Context) {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
+	collected := make(chan struct{}, 1)
+	defer tell(collected)()
+	run(ctx, collected)
+}
+
+// run paces the collector. It looks after each collection, as which it is told of them, and until it has become quiet.
+func run(ctx context.Context, collected <-chan struct{}) {
+	look := time.NewTimer(interval)
+	defer look.Stop()
 	set, rate, before, at := 100, 0.0, allocated(), time.Now()
 	defer func() { debug.SetGCPercent(100) }()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-look.C:
+		case <-collected:
 		}
 		total, now := allocated(), time.Now()
-		rate = max(float64(total-before)/now.Sub(at).Seconds(), rate*decay)
+		rate = max(float64(total-before)/max(now.Sub(at), time.Millisecond).Seconds(), rate*decay)
 		before, at = total, now
-		if p := percent(kept(), rate); differ(p, set) {
+		p, least := percent(kept(), rate)
+		if differ(p, set) {
 			set = p
 			debug.SetGCPercent(p)
+		}
+		if !least {
+			look.Reset(interval)
 		}
 	}
 }
 
+// tell sends to c after each collection, unless something is in it, until stop is called.
+func tell(c chan<- struct{}) (stop func()) {
+	over := new(atomic.Bool)
+	var wait func()
+	wait = func() {
+		runtime.AddCleanup(new(collectible), func(struct{}) {
+			if over.Load() {
+				return
+			}
+			wait() // for the next one, which may come as soon as this one is told
+			select {
+			case c <- struct{}{}:
+			default:
+			}
+		}, struct{}{})
+	}
+	wait()
+	return func() { over.Store(true) }
+}
+
+// collectible is what a collection finds. Without a pointer in it, it could lie with others in what is freed together.
+type collectible struct{ _ *byte }
+
 // differ reports whether a setting is worth changing, for which the world is stopped for some microseconds.
 func differ(a, b int) bool { return 8*max(a-b, b-a) > b }
 
-// percent returns what GOGC should be when so many bytes are kept, and so many allocated in a second.
-func percent(kept uint64, rate float64) int {
+// percent returns what GOGC should be when so many bytes are kept, and so many allocated in a second, and whether it could
+// not be less.
+func percent(kept uint64, rate float64) (gogc int, least bool) {
 	kept = max(kept, smallest)
 	period := max(shortest, time.Duration(kept)*periodPerByte)
 	room := rate * period.Seconds()
 	room = min(room, float64(max(kept, roomMax)))
-	room = max(room, float64(roomMin+kept/8))
-	return int(room * 100 / float64(kept))
+	if floor := float64(roomMin + kept/8); room <= floor {
+		room, least = floor, true
+	}
+	return int(room * 100 / float64(kept)), least
 }
 
 // kept returns how many bytes the last collection has looked through and left: objects, stacks and global variables. It is
