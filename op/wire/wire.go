@@ -79,6 +79,11 @@ func (r *Reader) Fail(format string, args ...any) {
 
 // Uint takes a minimal varint.
 func (r *Reader) Uint() uint64 {
+	if len(r.buf) > 0 && r.buf[0] < 0x80 { // as most are
+		v := r.buf[0]
+		r.buf = r.buf[1:]
+		return uint64(v)
+	}
 	v, n := binary.Uvarint(r.buf)
 	if n <= 0 || n != uvarintLen(v) {
 		r.Fail("bad varint")
