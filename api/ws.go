@@ -128,6 +128,7 @@ func (c *call) upgrade() (*websocket.Conn, error) {
 const (
 	wsHeldBytes = 8 << 20          // of messages whose requests are under way; one more may be read
 	wsScratch   = 16 << 10         // of a message, which is then copied; longer ones are kept as they were read
+	wsShort     = 4 << 10          // bytes of an answer that takes no time to speak of
 	wsFlush     = 32 << 10         // bytes of frames that go into one message
 	wsSilence   = 20 * time.Second // without a frame from the client, after which it is asked whether it is there
 	wsGoodbye   = time.Second      // to answer a close frame

@@ -62,12 +62,13 @@ type wsConn struct {
 type wsReader struct {
 	greeted bool
 	auth    []op.Identity
-	resumed bool   // the session was, not opened
-	handed  bool   // something has been handed to the member that it may not have done
-	sends   bool   // it is who sends, and has appended something that leaves when it pauses
-	ending  bool   // the connection ends, as was seen last
-	seq     uint64 // the highest sequence number that may have been handed to a leader
-	stop    func() // stops following the session
+	resumed bool          // the session was, not opened
+	handed  bool          // something has been handed to the member that it may not have done
+	sends   bool          // it is who sends, and has appended something that leaves when it pauses
+	ending  bool          // the connection ends, as was seen last
+	now     time.Duration // when what is taken came; 0 if that isn't known yet
+	seq     uint64        // the highest sequence number that may have been handed to a leader
+	stop    func()        // stops following the session
 }
 
 // wsWriter is what belongs to the writer. When it rests, nothing is in it.
@@ -77,6 +78,8 @@ type wsWriter struct {
 	answers []*wsRequest // taken, and not sent yet
 	events  []op.Zxid    // in buf, those of which is measured how long they took
 	taken   int64        // of the room for large answers, by those in buf
+
+	at time.Duration // when the latest answers were appended; 0 if that isn't known
 
 	// Lent to whoever appends an answer.
 	reply frame.Reply
@@ -177,6 +180,7 @@ func (c *wsConn) signal() {
 // goroutine and its waking up then. A client that doesn't read is not read from while its socket is full, until that has
 // lasted too long.
 func (c *wsConn) pause() {
+	c.read.now = 0
 	if c.read.handed {
 		c.read.handed = false
 		c.s.backend.Drive()
@@ -444,9 +448,17 @@ func protocolError(err error) *op.Error {
 	return op.Errorf(op.BadRequest, "%s", err)
 }
 
+// arrived returns when what the reader takes came: the clock is read once, until it waits again.
+func (c *wsConn) arrived() time.Duration {
+	if c.read.now == 0 {
+		c.read.now = c.s.uptime()
+	}
+	return c.read.now
+}
+
 // hear notes a sign of life. Until hello has come it buys no time.
 func (c *wsConn) hear() {
-	now := c.s.uptime()
+	now := c.arrived()
 	c.mu.Lock()
 	c.heardAt = now
 	c.read.ending = c.ending != nil

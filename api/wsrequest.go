@@ -85,7 +85,7 @@ func requestID(f any) uint64 {
 // begin admits a request: it waits until there is room, so that a client that sends faster than it is answered is slowed
 // down by its own socket. Nil means that the connection ends.
 func (c *wsConn) begin(m *wsMessage, f any) *wsRequest {
-	r := &wsRequest{frame: f, start: c.s.uptime(), msg: m, bytes: weight(f, m.bytes)}
+	r := &wsRequest{frame: f, start: c.arrived(), msg: m, bytes: weight(f, m.bytes)}
 	id := requestID(f)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -322,7 +322,7 @@ func (c *wsConn) readNow(f *frame.Read) bool {
 	if !isAsked(f.Op.Verb()) {
 		return false
 	}
-	start := c.s.uptime()
+	start := c.arrived()
 	v, info, err, ok := c.s.backend.ViewNow(c.atLeastSeen(f.Options))
 	// The session is looked at after the state has been found: see sessionOver.
 	if !ok || err != nil || !c.sendsAtOnce(f.ID) {
@@ -391,12 +391,17 @@ func (c *wsConn) answer(r *wsRequest) error {
 
 // appendDone appends the answer, and counts the request.
 func (c *wsConn) appendDone(r *wsRequest) {
+	from := len(c.write.buf)
 	verb, err := c.appendAnswer(r)
 	code := op.OK
 	if err != nil {
 		code = unwrap(err).what.Code
 	}
-	c.s.metrics.RequestDone(WebSocket, verb, code, c.s.uptime()-r.start)
+	// The clock is read once for short answers that leave together.
+	if c.write.at == 0 || len(c.write.buf)-from > wsShort {
+		c.write.at = c.s.uptime()
+	}
+	c.s.metrics.RequestDone(WebSocket, verb, code, max(0, c.write.at-r.start))
 }
 
 // appendAnswer appends the answer, and returns what the request was and what was wrong.

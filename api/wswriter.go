@@ -123,6 +123,7 @@ func (c *wsConn) lendLocked() {
 func (c *wsConn) takeWorkLocked() wsWork {
 	c.woken = false
 	c.lendLocked()
+	c.write.at = 0
 	w := wsWork{c.rest, c.direct, c.done, c.ready, c.contests.news, c.contests.notes, c.pong, c.pingDue, c.bookmarksDue, c.ending}
 	c.contests.news, c.contests.notes = nil, nil
 	c.rest, c.direct, c.done, c.ready, c.pong, c.pingDue, c.bookmarksDue = nil, nil, nil, nil, nil, false, false
@@ -214,7 +215,7 @@ func (c *wsConn) flush() error {
 		return nil
 	}
 	defer c.freeRoom()
-	c.write.frames = 0
+	c.write.frames, c.write.at = 0, 0
 	c.write.buf = p[:0]
 	if cap(p) > 2*wsFlush {
 		c.write.buf = nil

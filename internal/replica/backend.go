@@ -94,8 +94,8 @@ func encoded(req *op.Request) []byte {
 // whoever drives it, so it must not block. It returns nil if the request is refused because too much waits.
 func (r *Replica) Start(req *op.Request, done func(*op.Result)) *Call {
 	k := &Call{Request: req, Body: encoded(req), Done: done}
-	if r.opt.Observe != nil {
-		k.timed, k.start = r.opt.Observe, time.Now()
+	if r.watch.observe != nil {
+		k.watch, k.start = &r.watch, time.Now()
 	}
 	if !r.inbox.put(k) {
 		return nil

@@ -77,7 +77,8 @@ type Replica struct {
 	opt     Options
 	inbox   inbox
 	driver  driver
-	core    *Core // the driver's
+	core    *Core     // the driver's
+	watch   stopwatch // likewise, but for what it tells
 	pub     atomic.Pointer[Published]
 	leader  atomic.Uint64
 	history *watch.History
@@ -94,6 +95,7 @@ func NewReplica(opt Options) (*Replica, error) {
 	r.driver.init()
 	opt.Config.Publish = func(p Published) { r.pub.Store(&p) }
 	if o := opt.Observe; o != nil {
+		r.watch.observe = o
 		opt.Config.Applied, opt.Config.Turned, opt.Config.Beaten = o.Applied, o.Turn, o.Heartbeat
 	}
 	opt.Config.Fact = func(l Level, what string, kv ...any) {
@@ -134,6 +136,7 @@ func (r *Replica) turn(tick bool) error {
 	}
 	appended := false
 	for {
+		r.watch.now = time.Time{}
 		w, more := r.core.Turn(r.opt.Now())
 		r.leader.Store(r.core.lead)
 		if !more {
@@ -144,6 +147,7 @@ func (r *Replica) turn(tick bool) error {
 		}
 		appended = appended || w.Sync
 		r.core.Begin(r.opt.Now())
+		r.watch.now = time.Time{}
 		r.core.Persisted()
 	}
 	if tick && !appended {

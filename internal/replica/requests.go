@@ -27,9 +27,9 @@ type Call struct {
 	Done    func(r *op.Result) // called once, by Turn or Persisted, unless Abandon was in time
 
 	id    uint64
-	term  uint64    // of the leader that it was last sent to
-	start time.Time // when it came
-	timed Observer  // that is told how long it took; nil for nobody
+	term  uint64     // of the leader that it was last sent to
+	start time.Time  // when it came
+	watch *stopwatch // that measures how long it took; nil for none
 	state atomic.Int32
 	doubt atomic.Bool // a copy that was sent before may have been applied behind a snapshot
 }
@@ -48,14 +48,28 @@ func (k *Call) Abandon() bool {
 
 // answer hands the result to who waits.
 func (k *Call) answer(r *op.Result) {
-	if k.timed != nil {
+	if k.watch != nil {
 		outcome := op.Decided
 		if r.Err != nil {
 			outcome = r.Err.Outcome
 		}
-		k.timed.ProposalDone(time.Since(k.start), outcome)
+		k.watch.done(k.start, outcome)
 	}
 	k.Done(r)
+}
+
+// stopwatch tells an Observer how long calls took. It reads the clock once for all that are answered together: it belongs
+// to who moves the core on, and is set back whenever that is done.
+type stopwatch struct {
+	observe Observer
+	now     time.Time
+}
+
+func (w *stopwatch) done(start time.Time, outcome op.Outcome) {
+	if w.now.IsZero() {
+		w.now = time.Now()
+	}
+	w.observe.ProposalDone(max(0, w.now.Sub(start)), outcome)
 }
 
 // resendable reports whether the state machine notices a second copy of the request.
