@@ -261,7 +261,7 @@ var masks = []struct {
 }{
 	{regexp.MustCompile(`urn:coord:request:[A-Z0-9]+-\d+`), "urn:coord:request:R"},
 	{regexp.MustCompile(`"stat":\{[^}]*\}`), `"stat":{…}`},
-	{regexp.MustCompile(`"((?:held|led)_for|waiting)":"[^"]*"`), `"$1":"…"`},
+	{regexp.MustCompile(`"((?:held|led)_for|waiting)":( ?)"[^"]*"`), `"$1":$2"…"`},
 	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f-]{22}`), `…`},
 }
 

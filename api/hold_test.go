@@ -33,7 +33,7 @@ func (f *fixture) followed(t *testing.T, method, target string) *holder {
 	return &holder{t: t, conn: conn}
 }
 
-// next returns the next event but alive, as "event token ahead reason".
+// next returns the next event but alive, as "event token position reason".
 func (h *holder) next() string {
 	h.t.Helper()
 	h.conn.SetReadDeadline(time.Now().Add(wsPatience))
@@ -54,7 +54,7 @@ func (h *holder) next() string {
 		}
 		var e struct {
 			Event, Token, Term, Reason string
-			Ahead                      int
+			Position                   int
 			Problem                    struct{ Code string }
 		}
 		if err := json.Unmarshal(line, &e); err != nil {
@@ -62,8 +62,8 @@ func (h *holder) next() string {
 		}
 		if e.Event != "alive" {
 			words := []string{e.Event, e.Token, e.Term, e.Reason, e.Problem.Code}
-			if e.Ahead > 0 {
-				words = append(words, fmt.Sprint(e.Ahead))
+			if e.Position > 0 {
+				words = append(words, fmt.Sprint(e.Position))
 			}
 			return strings.Join(strings.Fields(strings.Join(words, " ")), " ")
 		}

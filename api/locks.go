@@ -113,8 +113,8 @@ type holding struct {
 // Events of a request with ?hold, one JSON object in a line each.
 type (
 	waitingEvent struct {
-		Event string `json:"event"` // waiting
-		Ahead int    `json:"ahead"`
+		Event    string `json:"event"` // waiting
+		Position int    `json:"position"`
 	}
 	gotEvent struct {
 		Event string `json:"event"` // acquired

@@ -183,10 +183,12 @@ type current struct {
 
 // holderForm is who holds what was not got.
 type holderForm struct {
-	Owner   string       `json:"owner"`
-	Token   op.Zxid      `json:"token"`
-	Session op.SessionID `json:"session"`
-	Since   op.Time      `json:"since"`
+	Owner     string       `json:"owner"`
+	Token     op.Zxid      `json:"token"`
+	Session   op.SessionID `json:"session"`
+	Since     op.Time      `json:"since"`
+	HeldFor   *duration    `json:"held_for,omitempty"`
+	ExpiresIn *duration    `json:"expires_in,omitempty"`
 }
 
 // name adds who holds a lock, and how many wait for it.
@@ -198,7 +200,7 @@ func (p *problem) name(i *recipe.Info) {
 	p.Waiters = &n
 	if len(i.Holders) > 0 {
 		h := i.Holders[0]
-		p.Holder = &holderForm{h.Owner, h.Token, h.Session, h.Since}
+		p.Holder = &holderForm{Owner: h.Owner, Token: h.Token, Session: h.Session, Since: h.Since}
 	}
 }
 
@@ -238,6 +240,9 @@ func newProblem(err error, keyed bool) *problem {
 // newProblem describes what came of this request.
 func (c *call) newProblem(err error) *problem {
 	p := newProblem(err, c.keyed)
+	if h := p.Holder; h != nil {
+		h.HeldFor, h.ExpiresIn = c.since(h.Since), c.timeLeft(c.r.Context(), h.Session)
+	}
 	e := unwrap(err)
 	switch {
 	case e.hint != "":

@@ -111,8 +111,8 @@ func newExitCodes() *cobra.Command {
 
 status and check say how the cluster is instead, see their --help.
 
-Commands that run a program (lock, elect, barrier, queue pop, group join, service register, config run, watch --exec) end
-with its code, and with:
+Commands that run a program (lock, elect, once, barrier, queue pop, group join, service register, config run,
+watch --exec) end with its code, and with:
 
   123  what it ran under was lost, and the program was stopped
   124  that was not got in time; -E CODE sets another code

@@ -71,7 +71,7 @@ ephemeral in it, and go when it ends.
 }
 
 func (f *family) command(short, begin, end, long string) *cobra.Command {
-	c := parent(&cobra.Command{Use: f.noun, Short: short, Long: strings.ReplaceAll(long, "\t", "  ")})
+	c := parent(&cobra.Command{Use: f.noun, Aliases: []string{f.noun + "s"}, Short: short, Long: strings.ReplaceAll(long, "\t", "  ")})
 	c.AddCommand(f.open(begin), f.show(), f.list(), f.keepAlive(), f.close(end))
 	if f.kind == httpapi.SessionKind {
 		c.AddCommand(f.setTTL())
@@ -334,17 +334,18 @@ func (f *family) setTTL() *cobra.Command {
 func (f *family) close(verb string) *cobra.Command {
 	kill := false
 	c := &cobra.Command{
-		Use:   verb + " [ID]",
-		Short: "End a " + f.noun + "; its nodes go with it",
+		Use:     verb + " [ID]",
+		Aliases: []string{"kill"}, // which is to end somebody else's
+		Short:   "End a " + f.noun + "; its nodes go with it",
 		Long: "End a " + f.noun + `; its nodes go with it, at once. Its secret is read from COORD_SESSION_SECRET.
 
---kill ends somebody else's. That takes the permission to administer the root. Nodes that were created with a ttl stay
-that long then.`,
+--kill, or kill in place of ` + verb + `, ends somebody else's. That takes the permission to administer the root. Nodes that
+were created with a ttl stay that long then.`,
 		Example: "  coord " + f.noun + " " + verb + " s-5\n  coord " + f.noun + " " + verb + " s-5 --kill",
 		Args:    f.idArgs,
 		RunE: f.g.asks(func(ctx context.Context, a *asking, args []string) error {
 			id, secret := f.id(args), sessionSecret()
-			if kill {
+			if kill || a.c.CalledAs() == "kill" {
 				secret = ""
 			} else if secret == "" {
 				return noSecret(id)
