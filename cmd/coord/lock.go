@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,14 +28,19 @@ type lockFlags struct {
 func newLock(g *globals) *cobra.Command {
 	o := &lockFlags{}
 	c := &cobra.Command{
-		Use:   "lock NAME [--try|--wait 30s] [--shared|--limit N] -- CMD [ARG...]",
+		Use:   "lock NAME... [--try|--wait 30s] [--shared|--limit N] -- CMD [ARG...]",
 		Short: "Run a program while holding a lock",
 		Long: `Take a lock, run a program, and give the lock back when it ends. Those who wait get the lock in the order of their
 coming. The name is one segment of a path, under /locks.
+
+Of several names all locks are taken, or none: in the order of their names, so that commands which want the same ones never
+wait for each other in a circle, as a coord lock within another one may.
 ` + fmt.Sprintf(wrapperEnv, "the lock") + `
   COORD_LOCK            the name of the lock
   COORD_FENCING_TOKEN   a number that grows with each holder: a write with --fence "$COORD_LOCK=$COORD_FENCING_TOKEN" is
                         refused when the lock has passed on. With --shared or --limit it guards nothing
+
+Of several locks both have a word for each, in the order of the names as they were given.
 
 --at-least keeps the lock taken that long, also when the program ends sooner: a job of cron that ends at once isn't run
 again by another machine whose clock is a little behind. --try there, so that the others don't run it afterwards.
@@ -44,7 +53,8 @@ in at once, before those who wait. So give each machine an --owner of its own, w
   coord lock nightly --try --at-least 55s -E 0 -- ./backup.sh
   coord lock db --owner db-1 --delay 30s -- ./primary
   coord lock report --wait 30s --shell -- 'make report | mail -s report boss'
-  coord lock builders --limit 3 -- make`,
+  coord lock builders --limit 3 -- make
+  coord lock db cache --wait 1m -- ./migrate.sh`,
 		RunE: g.asksForever(o.run),
 	}
 	o.add(c, "owner", "who holds it, for those who look")
@@ -57,7 +67,20 @@ in at once, before those who wait. So give each machine an --owner of its own, w
 	exclusive(c, "try", "wait")
 	exclusive(c, "shared", "limit", "at-least")
 	exclusive(c, "shared", "limit", "delay")
-	return g.wrapper(c)
+	c = g.wrapper(c)
+	c.Args = g.wrapped(severalArgs)
+	return c
+}
+
+// severalArgs are one or more names, --, and a program with its arguments.
+func severalArgs(c *cobra.Command, args []string) error {
+	switch before := c.ArgsLenAtDash(); {
+	case before < 2:
+		return programArgs(c, args)
+	case before == len(args):
+		return usageError(c, errors.New("a program is missing behind --"))
+	}
+	return nil
 }
 
 const delayHelp = "if its session is lost, keep it closed for that long to all but the same owner"
@@ -69,20 +92,81 @@ func (o *lockFlags) run(ctx context.Context, a *asking, args []string) error {
 	if a.c.Flags().Changed("limit") && o.limit < 1 {
 		return usageError(a.c, fmt.Errorf("--limit %d: it is 1 or more", o.limit))
 	}
+	names, program := args[:a.c.ArgsLenAtDash()], args[a.c.ArgsLenAtDash():]
+	if len(names) > 1 && o.atLeast > 0 {
+		return usageError(a.c, errors.New("--at-least is for one lock: of several that weren't all free, those given back would stay taken"))
+	}
 	s, done, err := o.session(ctx, a)
 	if err != nil {
 		return err
 	}
 	defer done()
-	name := args[0]
-	h, err := o.take(ctx, a, o.mutex(s, a, name))
-	if err != nil {
-		return o.notHeld(ctx, name, err)
+	if err := o.refuseReentrance(ctx, a, s, names); err != nil {
+		return err
 	}
-	return o.wrapFlags.run(ctx, a, s, tenure{
-		what: fmt.Sprintf("lock %q", name), see: "coord locks show " + shellQuote(name), ctx: h.Context(), release: h.Unlock,
-		env: []string{"COORD_LOCK=" + name, fmt.Sprintf("COORD_FENCING_TOKEN=%d", h.Token().Zxid)},
-	}, args[1:])
+	held, err := o.take(ctx, a, o.mutexes(s, a, names))
+	if err != nil {
+		return o.notHeld(ctx, names, err)
+	}
+	t, forget := o.tenure(names, held)
+	defer forget()
+	return o.wrapFlags.run(ctx, a, s, t, program)
+}
+
+// tenure is all locks together: what one of them loses, they lose.
+func (o *lockFlags) tenure(names []string, held []*lock.Held) (t tenure, forget func()) {
+	ctx, lose := context.WithCancelCause(context.Background())
+	var tokens []string
+	for _, h := range held {
+		tokens = append(tokens, fmt.Sprint(h.Token().Zxid))
+		context.AfterFunc(h.Context(), func() { lose(context.Cause(h.Context())) })
+	}
+	return tenure{
+		what: locksNamed(names), see: "coord locks show " + shellQuote(names[0]), ctx: ctx,
+		release: func(ctx context.Context) error { return lock.UnlockAll(ctx, held...) },
+		env:     []string{"COORD_LOCK=" + strings.Join(names, " "), "COORD_FENCING_TOKEN=" + strings.Join(tokens, " ")},
+	}, func() { lose(nil) }
+}
+
+func locksNamed(names []string) string {
+	if len(names) == 1 {
+		return fmt.Sprintf("lock %q", names[0])
+	}
+	var quoted []string
+	for _, n := range names {
+		quoted = append(quoted, strconv.Quote(n))
+	}
+	return "one of the locks " + strings.Join(quoted, ", ")
+}
+
+// refuseReentrance refuses to wait for what this very command runs under, as the program of another coord lock.
+func (o *lockFlags) refuseReentrance(ctx context.Context, a *asking, s *coord.Session, names []string) error {
+	if o.shared || o.limit > 0 || os.Getenv("COORD_ENDPOINTS") != strings.Join(a.endpoints, ",") {
+		return nil
+	}
+	outer := strings.Fields(os.Getenv("COORD_LOCK"))
+	for _, name := range names {
+		if !slices.Contains(outer, name) {
+			continue
+		}
+		limited, cancel := context.WithTimeout(ctx, a.timeout)
+		i, err := lock.Inspect(limited, s, name)
+		cancel()
+		if err == nil && len(i.Holders) > 0 && i.Holders[0].Session == os.Getenv("COORD_SESSION") {
+			return &exitError{
+				code: exitWrapper, err: fmt.Errorf("this runs under lock %q already", name), why: "locks are not reentrant: it would wait for itself",
+				next: "run the program without another coord lock, or under a lock of another name",
+			}
+		}
+	}
+	return nil
+}
+
+func (o *lockFlags) mutexes(s *coord.Session, a *asking, names []string) (all []*lock.Mutex) {
+	for _, name := range names {
+		all = append(all, o.mutex(s, a, name))
+	}
+	return all
 }
 
 func (o *lockFlags) mutex(s *coord.Session, a *asking, name string) *lock.Mutex {
@@ -107,33 +191,48 @@ func (a *asking) waiting(what, name string) func(int) {
 	}
 }
 
-func (o *lockFlags) take(ctx context.Context, a *asking, m *lock.Mutex) (*lock.Held, error) {
+func (o *lockFlags) take(ctx context.Context, a *asking, locks []*lock.Mutex) ([]*lock.Held, error) {
+	all, tryAll := lock.LockAll, lock.TryLockAll
+	if len(locks) == 1 { // whose errors needn't say which
+		all, tryAll = alone((*lock.Mutex).Lock), alone((*lock.Mutex).TryLock)
+	}
 	switch {
 	case o.try, a.c.Flags().Changed("wait") && o.wait == 0:
 		limited, cancel := context.WithTimeout(ctx, a.timeout)
 		defer cancel()
-		return m.TryLock(limited)
+		return tryAll(limited, locks...)
 	case o.wait > 0:
 		limited, cancel := context.WithTimeout(ctx, o.wait)
 		defer cancel()
-		return m.Lock(limited)
+		return all(limited, locks...)
 	}
-	return m.Lock(ctx)
+	return all(ctx, locks...)
 }
 
-// notHeld is the error if the lock was not got.
-func (o *lockFlags) notHeld(ctx context.Context, name string, err error) error {
-	e := &exitError{child: true, code: o.notGot, next: "coord locks show " + shellQuote(name)}
+func alone(take func(*lock.Mutex, context.Context) (*lock.Held, error)) func(context.Context, ...*lock.Mutex) ([]*lock.Held, error) {
+	return func(ctx context.Context, locks ...*lock.Mutex) ([]*lock.Held, error) {
+		h, err := take(locks[0], ctx)
+		return []*lock.Held{h}, err
+	}
+}
+
+// notHeld is the error if the locks were not got: of several it is about the one that was not free.
+func (o *lockFlags) notHeld(ctx context.Context, names []string, err error) error {
 	h, held := errors.AsType[*lock.HeldError](err)
+	name, what := names[0], locksNamed(names)
+	if held && h.Info != nil {
+		name = h.Info.Name
+	}
+	e := &exitError{child: true, code: o.notGot, next: "coord locks show " + shellQuote(name)}
 	switch {
 	case ctx.Err() != nil:
-		return interrupted(ctx, fmt.Sprintf("gave up waiting for lock %q", name))
+		return interrupted(ctx, "gave up waiting for "+what)
 	case !held && !errors.Is(err, context.DeadlineExceeded):
-		return clientFailed(err, "take lock %q", name)
+		return clientFailed(err, "take %s", what)
 	case !held && o.try:
-		return clientFailed(err, "ask for lock %q", name)
+		return clientFailed(err, "ask for %s", what)
 	}
-	e.err, e.why = fmt.Errorf("lock %q was not got", name), "gave up"
+	e.err, e.why = fmt.Errorf("%s was not got", what), "gave up"
 	if held {
 		e.err = fmt.Errorf("lock %q %s", name, heldBy(h))
 		if n := h.Info; n != nil && len(n.Waiters) > 0 {

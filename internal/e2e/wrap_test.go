@@ -151,7 +151,7 @@ func TestLockExitCodes(t *testing.T) {
 		{125, "held", "-- and a program are missing"},
 		{125, "", "the name is missing"},
 		{125, "held true x", "see: coord lock held -- true x"},
-		{125, "held y -- true", `"y" stands before --`},
+		{124, "y held --try -- true", "coord locks show held"},
 		{125, "a --bogus -- true", "unknown flag: --bogus"},
 		{125, "a --try --wait 1s -- true", "can't be given together"},
 		{125, "a --limit 0 -- true", "--limit 0"},
@@ -244,6 +244,40 @@ read end`, "sh", "a  b; $HOME *", binary)
 		t.Errorf("the lock: %s", text)
 	}
 	c.command("lock", "n", "--shell", "--", "echo a | tr a b >&2").says(0, "b\n")
+}
+
+// TestLockSeveral: several locks are taken all or none, in one order whatever the order of their names is, and lost together.
+func TestLockSeveral(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, 1)
+	locks := func() string {
+		_, text, _ := c.members[0].do(t.Context(), "GET", "/v1/locks", "", nil)
+		return text
+	}
+	both := c.command("lock", "b", "a", "--owner", "one", "--", "sh", "-c", `
+		set -- $COORD_FENCING_TOKEN
+		`+binary+` set /report x -q -p --fence "b=$1" && `+binary+` set /report y -q --fence "a=$2" && echo "$COORD_LOCK"; `+holding)
+	if names := both.line(); names != "b a" {
+		t.Errorf("COORD_LOCK is %q", names)
+	}
+	c.command("lock", "c", "b", "--try", "--", "true").says(124, `lock "b" is held by one for`, "coord locks show b")
+	if text := locks(); strings.Contains(text, `"lock":"c","mode":"exclusive"`) {
+		t.Errorf("one of several is held by who didn't get all: %s", text)
+	}
+	c.command("lock", "c", "c", "--", "true").says(125, "/locks/c is wanted twice")
+	c.command("lock", "c", "d", "--at-least", "1s", "--", "true").says(125, "--at-least is for one lock")
+	c.command("lock", "c", "d", "--").says(125, "a program is missing")
+	both.line() // held
+	if code, text, _ := c.members[0].do(t.Context(), "DELETE", "/v1/locks/a?force", "", nil); code != 200 {
+		t.Fatal(code, text)
+	}
+	both.says(123, `one of the locks "b", "a" was lost while sh ran`)
+	if text := locks(); strings.Contains(text, `"owner":"one"`) {
+		t.Errorf("the other one is still held: %s", text)
+	}
+	inner := binary + " lock again -- true"
+	c.command("lock", "again", "--", "sh", "-c", inner).says(125, `this runs under lock "again" already`)
+	c.command("lock", "again", "--limit", "2", "--", "sh", "-c", binary+" lock again --limit 2 -- true").says(0)
 }
 
 // TestLockSignals: signals are the program's; the lock is given back when it has ended. One who waits is out of the line.
