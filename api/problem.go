@@ -204,6 +204,9 @@ func (p *problem) name(i *recipe.Info) {
 	}
 }
 
+// ownHint is for one who wants what is held by himself: to wait for that would be of no use.
+const ownHint = "It is this session's already: a GET of it shows its token. Give it back before you ask for it again."
+
 // newProblem describes err. keyed says that the request can be repeated safely although its outcome is unknown.
 func newProblem(err error, keyed bool) *problem {
 	h := unwrap(err)
@@ -224,6 +227,8 @@ func newProblem(err error, keyed bool) *problem {
 	}
 	if busy, ok := errors.AsType[*recipe.Occupied](err); ok {
 		p.name(busy.Info)
+	} else if e.Code == op.LockHeld {
+		p.Retryable, p.Hint = false, ownHint
 	}
 	if len(e.Path) > op.MaxPathBytes {
 		p.Path = "" // it is what is wrong
@@ -245,7 +250,7 @@ func (c *call) newProblem(err error) *problem {
 	}
 	e := unwrap(err)
 	switch {
-	case e.hint != "":
+	case e.hint != "", p.Hint == ownHint:
 	case e.what.Code == op.NoLeader || e.what.Code == op.NoQuorum:
 		p.Hint = cmp.Or(lostQuorum(c.s.status.get(c.s)), p.Hint)
 	default:

@@ -35,6 +35,8 @@ func TestRecipeHints(t *testing.T) {
 	}{
 		{"GET", "/v1/locks/none", "no_lock", "POST /v1/locks/none", nil},
 		{"POST", "/v1/locks/a", "lock_held", "GET /v1/locks/a shows", theirs},
+		{"POST", "/v1/locks/a?wait=1s", "lock_held", "Give it back before", mine},
+		{"POST", "/v1/elections/e?wait=1s", "lock_held", "Give it back before", mine},
 		{"POST", "/v1/locks/a?limit=3", "mixed_dialect", "GET /v1/locks/a shows", theirs},
 		{"DELETE", "/v1/locks/a", "not_holder", "GET /v1/locks/a for who holds it", theirs},
 		{"DELETE", "/v1/locks/b%20c", "session_expired", "Acquire it again with POST /v1/locks/b%20c", ended},
@@ -67,7 +69,7 @@ func TestRecipeHints(t *testing.T) {
 			body = `{"address":"10.0.0.1","port":80}`
 		}
 		r := f.send(test.method, test.target, body, test.as...)
-		var p problem
+		var p struct{ Code, Hint string }
 		if err := json.Unmarshal(r.body, &p); err != nil || p.Code != test.code || !strings.Contains(p.Hint, test.hint) {
 			t.Errorf("%s %s: want %s and %q\n%s", test.method, test.target, test.code, test.hint, r.body)
 		}

@@ -183,7 +183,8 @@ func (h *Held) Unlock(ctx context.Context) error {
 
 // LockAll takes several locks of one session, or none. They are taken in the order of their directories, so that those
 // who take the same ones this way never wait for each other in a circle; the order of the arguments is that of the
-// result. The error names the lock that it is about.
+// result. The error names the lock that it is about; those before it have been given back, but one with AtLeast stays taken
+// for its time.
 func LockAll(ctx context.Context, locks ...*Mutex) ([]*Held, error) {
 	return takeAll(ctx, locks, recipe.AcquireAll)
 }
