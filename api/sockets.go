@@ -15,7 +15,7 @@ import (
 // sockets are the WebSocket connections that are open. net/http doesn't know of them any more.
 type sockets struct {
 	mu     sync.Mutex
-	open   map[*wsConn]bool
+	open   wsSlots
 	none   chan struct{} // closed when the last of those that are open leaves
 	closed bool          // no more are let in
 	ending chan struct{} // closed when connections shall end
@@ -23,7 +23,7 @@ type sockets struct {
 }
 
 func newSockets() *sockets {
-	return &sockets{open: make(map[*wsConn]bool), ending: make(chan struct{}), empty: make(chan struct{})}
+	return &sockets{ending: make(chan struct{}), empty: make(chan struct{})}
 }
 
 // enterSocket lets a connection in, unless none is any more. The first one begins the sweep, which ends with the last.
@@ -34,19 +34,19 @@ func (s *Server) enterSocket(c *wsConn) bool {
 	if x.closed {
 		return false
 	}
-	if len(x.open) == 0 {
+	if x.open.len == 0 {
 		x.none = make(chan struct{})
 		go s.sweep(x.none)
 	}
-	x.open[c] = true
+	x.open.add(c)
 	return true
 }
 
 func (s *sockets) leave(c *wsConn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.open, c)
-	if len(s.open) > 0 {
+	s.open.remove(c)
+	if s.open.len > 0 {
 		return
 	}
 	close(s.none)
@@ -59,12 +59,7 @@ func (s *sockets) leave(c *wsConn) {
 func (s *sockets) due(by time.Duration, list []*wsConn) []*wsConn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for c := range s.open {
-		if time.Duration(c.sweep.next.Load()) <= by {
-			list = append(list, c)
-		}
-	}
-	return list
+	return s.open.due(by, list)
 }
 
 // end asks all connections to end.
@@ -76,7 +71,7 @@ func (s *sockets) end() {
 	}
 	s.closed = true
 	close(s.ending)
-	if len(s.open) == 0 {
+	if s.open.len == 0 {
 		close(s.empty)
 	}
 }
@@ -135,9 +130,11 @@ func (s *Server) sweep(stop <-chan struct{}) {
 
 // wsSweep is what belongs to the sweep.
 type wsSweep struct {
-	// next is the uptime of the server at which to look again, changed with wsConn.mu held. Whatever may be late or due
-	// before that sets it back to 0 when it begins: a request, a ping, a sign of life, another timeout of the session.
-	next       atomic.Int64
+	// next is the uptime of the server at which to look again; both are changed with wsConn.mu held. Whatever may be late or
+	// due before that sets it when it begins, to 0 for the next tick: a request, a ping, a sign of life, another timeout of the
+	// session.
+	next       *atomic.Int64
+	slot       int
 	goneAway   bool
 	endBy      time.Duration // when requests under way are not waited for any longer; 0: the server goes on
 	pinged     time.Duration
@@ -189,15 +186,84 @@ func (c *wsConn) sayDue(now time.Duration, draining, ending bool) {
 // nextLocked returns when the connection has to be looked at again if nothing happens until then; 0 for the next tick.
 func (c *wsConn) nextLocked() time.Duration {
 	s := &c.session
-	if len(c.pending) > 0 || s.next != nil || s.waiting != 0 {
+	if len(c.pending) > 0 || s.next != nil && !s.beating {
 		return 0
 	}
 	next := max(c.heardAt, c.sweep.pinged) + s.silence()
-	if s.id != 0 && c.heardAt > s.began {
+	if s.waiting != 0 {
+		next = min(next, s.lostAt())
+	}
+	if s.id != 0 && c.heardAt > s.began && !s.beating {
 		next = min(next, s.began+s.ttl/3)
 	}
 	if len(c.watches) > 0 {
 		next = min(next, c.sweep.bookmarked+c.s.limits.Bookmark)
 	}
 	return next
+}
+
+// wsSlots are connections, and beside each other when each has to be looked at again. To look for those that are due takes
+// little of what it takes to look into each of them, as none has been for a while.
+type wsSlots struct {
+	blocks []*wsBlock // never moved: each connection knows where its time is
+	free   []int
+	len    int
+}
+
+type wsBlock struct {
+	next  [wsBlockLen]atomic.Int64 // forever if there is no connection
+	conns [wsBlockLen]*wsConn
+}
+
+const wsBlockLen = 256
+
+// nextOfNone is where those write that have no slot, any more or yet.
+var nextOfNone atomic.Int64
+
+func (x *wsSlots) add(c *wsConn) {
+	if len(x.free) == 0 {
+		x.grow()
+	}
+	slot := x.free[len(x.free)-1]
+	x.free = x.free[:len(x.free)-1]
+	x.len++
+	b, i := x.blocks[slot/wsBlockLen], slot%wsBlockLen
+	b.conns[i] = c
+	b.next[i].Store(0)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sweep.slot, c.sweep.next = slot, &b.next[i]
+}
+
+func (x *wsSlots) grow() {
+	first, b := len(x.blocks)*wsBlockLen, new(wsBlock)
+	x.blocks = append(x.blocks, b)
+	for i := range b.next {
+		b.next[i].Store(forever)
+		x.free = append(x.free, first+wsBlockLen-1-i)
+	}
+}
+
+func (x *wsSlots) remove(c *wsConn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	slot := c.sweep.slot
+	c.sweep.next = &nextOfNone
+	b, i := x.blocks[slot/wsBlockLen], slot%wsBlockLen
+	b.conns[i] = nil
+	b.next[i].Store(forever)
+	x.free = append(x.free, slot)
+	x.len--
+}
+
+// due appends the connections that have to be looked at by then.
+func (x *wsSlots) due(by time.Duration, list []*wsConn) []*wsConn {
+	for _, b := range x.blocks {
+		for i := range b.next {
+			if time.Duration(b.next[i].Load()) <= by && b.conns[i] != nil {
+				list = append(list, b.conns[i])
+			}
+		}
+	}
+	return list
 }

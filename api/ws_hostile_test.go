@@ -210,7 +210,7 @@ func (f *fixture) idle(conns int) {
 	f.t.Helper()
 	for end := time.Now().Add(wsPatience); ; time.Sleep(time.Millisecond) {
 		f.s.sockets.mu.Lock()
-		n := len(f.s.sockets.open)
+		n := f.s.sockets.open.len
 		f.s.sockets.mu.Unlock()
 		if n <= conns && f.s.bodies.Load() == 0 {
 			return

@@ -131,6 +131,7 @@ func (m *wsMessage) release() {
 func newWSConn(s *Server, ws *websocket.Conn, id string, auth []op.Identity, requestBytes int64) *wsConn {
 	c := &wsConn{
 		s: s, ws: ws, id: id, heardAt: s.uptime(), read: wsReader{auth: auth, stop: func() {}},
+		sweep: wsSweep{next: &nextOfNone},
 	}
 	c.room.L = &c.mu
 	if s, ok := ws.NetConn().(*wsSocket); ok {

@@ -39,6 +39,9 @@ type wsPing struct {
 	start time.Duration
 }
 
+// lostAt returns when the connection is given up unless something is confirmed before.
+func (s *wsSession) lostAt() time.Duration { return s.waiting + s.ttl/2 + 1 }
+
 // silence is how long a client may be quiet until it is asked whether it is there.
 func (s *wsSession) silence() time.Duration {
 	if s.id == 0 {
@@ -295,7 +298,12 @@ func (c *wsConn) beat() {
 
 // beatLocked returns the sign of life that is due, which its caller then gives; nil for none.
 func (c *wsConn) beatLocked(now time.Duration) *wsBeat {
-	c.sweep.next.Store(0)
+	b := c.takeBeatLocked(now)
+	c.sweep.next.Store(int64(c.nextLocked()))
+	return b
+}
+
+func (c *wsConn) takeBeatLocked(now time.Duration) *wsBeat {
 	s := &c.session
 	if s.id == 0 || s.beating || c.ending != nil || s.next == nil && now-s.began < s.ttl/3 {
 		return nil
@@ -340,6 +348,7 @@ func (b *wsBeat) done(err error) {
 		s.next = b
 	}
 	more := err == nil && s.next != nil
+	c.sweep.next.Store(int64(c.nextLocked()))
 	c.mu.Unlock()
 	if !retry && (err != nil || len(b.asked) == 0) { // else confirm follows
 		b.free()
@@ -383,7 +392,7 @@ func pongRequest(p wsPing, ttl time.Duration, err error) *wsRequest {
 func (c *wsConn) beatAgain(now time.Duration) {
 	c.mu.Lock()
 	s := &c.session
-	lost := s.waiting != 0 && now-s.waiting > s.ttl/2
+	lost := s.waiting != 0 && now >= s.lostAt()
 	fresh := c.heardAt > s.began || s.next != nil
 	c.mu.Unlock()
 	switch {
