@@ -155,10 +155,13 @@ func (r *Replica) KeepAlive(ctx context.Context, id op.SessionID) (time.Duration
 			ch <- answer{0, err}
 		}
 	}, func(timeout time.Duration, err error) { ch <- answer{timeout, err} })
+	done, late := patience.Ends(ctx)
 	select {
 	case a := <-ch:
 		return a.timeout, a.err
-	case <-ctx.Done():
+	case <-done:
+		return 0, r.notInTime()
+	case <-late:
 		return 0, r.notInTime()
 	case <-r.done:
 		return 0, errStopped

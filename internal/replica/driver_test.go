@@ -16,6 +16,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/coord-kv/coord/fsm"
+	"github.com/coord-kv/coord/internal/patience"
 	"github.com/coord-kv/coord/op"
 	"github.com/coord-kv/coord/watch"
 )
@@ -135,6 +136,37 @@ func TestSpaceIsAskedFor(t *testing.T) {
 			if pass(2) == 0 {
 				t.Error("not asked after a write")
 			}
+		}
+	})
+}
+
+// Who waits for the confirmation of a sign of life, which comes with a tick, gives up when his patience or his request ends.
+func TestKeepAliveEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, stop, _ := startReplica(t, &gatedDisk{})
+		defer stop()
+		id := r.Do(t.Context(), &op.Request{Op: &op.OpenSession{Timeout: time.Minute}}).Session.ID
+		alive := func(ctx context.Context) error {
+			timeout, err := r.KeepAlive(ctx, id)
+			if err == nil && timeout != time.Minute {
+				t.Error("it is told to live", timeout)
+			}
+			return err
+		}
+		impatient := patience.New(t.Context(), time.Millisecond)
+		defer impatient.End()
+		if err := alive(impatient); !errors.Is(err, &op.Error{Code: op.NoQuorum}) {
+			t.Error("without patience:", err)
+		}
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := alive(gone); !errors.Is(err, &op.Error{Code: op.NoQuorum}) {
+			t.Error("without its client:", err)
+		}
+		patient := patience.New(t.Context(), time.Second)
+		defer patient.End()
+		if err := alive(patient); err != nil {
+			t.Error(err)
 		}
 	})
 }
