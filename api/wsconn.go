@@ -21,7 +21,8 @@ import (
 // has none. One goroutine of the server sweeps over all connections, for what is late or due.
 //
 // Answers come from whoever drives the member on, who only appends them here and sees that somebody writes. What a client
-// doesn't read is not made: an answer is encoded, and a watch asked for more, when the one before has been sent.
+// doesn't read is not made: an answer is encoded, and a watch asked for more, when the one before has been sent. Reads that
+// need no wait the reader answers itself, and is who sends until it waits.
 type wsConn struct {
 	s     *Server
 	ws    *websocket.Conn
