@@ -125,12 +125,12 @@ func (c *call) transfer() error {
 	if to == "" {
 		c.q.faults.add("to", "is required: the candidate that shall lead")
 	}
-	session, err := c.session()
+	by, err := c.doer()
 	if err != nil {
 		return err
 	}
 	return c.as(c.nobody, func(ctx context.Context, x *sessionConn) error {
-		if err := recipe.Transfer(ctx, x, c.arg, to, principalOf(session, c.auth)); err != nil {
+		if err := recipe.Transfer(ctx, x, c.arg, to, by); err != nil {
 			return err
 		}
 		c.respondJSON(http.StatusOK, transferredForm{c.arg, to})

@@ -284,8 +284,11 @@ func principalOf(session op.SessionID, auth []op.Identity) string {
 			return label(id.Scheme + ":" + id.ID)
 		}
 	}
-	return "world"
+	return unproven
 }
+
+// unproven is the principal of those who haven't proven who they are.
+const unproven = "world"
 
 // label returns s if it may be a principal, else a hash of it: the subject of a certificate can be long.
 func label(s string) string {

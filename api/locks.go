@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -288,18 +289,41 @@ type brokenForm struct {
 
 // breakLock takes a lock from its holder, by force.
 func (c *call) breakLock(token op.Zxid) error {
-	session, err := c.session()
+	by, err := c.doer()
 	if err != nil {
 		return err
 	}
 	return c.as(c.nobody, func(ctx context.Context, x *sessionConn) error {
-		h, err := recipe.Break(ctx, x, c.arg, token, principalOf(session, c.auth))
+		h, err := recipe.Break(ctx, x, c.arg, token, by)
 		if err != nil {
 			return err
 		}
 		c.respondJSON(http.StatusOK, brokenForm{c.arg, c.contender(ctx, h, false)})
 		return nil
 	})
+}
+
+// maxDoerBytes bounds what is recorded of who has used force.
+const maxDoerBytes = 512
+
+// doer returns who uses force, for the history, which people read: whom the request names, or as whom it has proven to
+// come, or at least from which address.
+func (c *call) doer() (string, error) {
+	by := c.q.text("by")
+	if len(by) > maxDoerBytes {
+		c.q.faults.add("by", "has at most %d bytes", maxDoerBytes)
+	}
+	session, err := c.session()
+	if err != nil {
+		return "", err
+	}
+	by = cmp.Or(by, c.userName(), principalOf(session, c.auth))
+	for _, id := range c.auth {
+		if by == unproven && id.Scheme == "ip" {
+			by = id.ID
+		}
+	}
+	return by, nil
 }
 
 type renewedForm struct {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -199,10 +200,7 @@ func (o *committing) addTo(c *cobra.Command) {
 
 // commit makes a version, and says what it is.
 func (o *committing) commit(ctx context.Context, a *asking, app string, x httpapi.ConfigChange) error {
-	x.Author, x.Comment = o.author, o.comment
-	if x.Author == "" && a.user == "" { // else it is the user, says the server
-		x.Author = whoami()
-	}
+	x.Author, x.Comment = cmp.Or(o.author, a.somebody()), o.comment
 	w := o.write(a.c)
 	if a.c.Flags().Changed("if-version") {
 		now, err := a.AppConfig(ctx, app, 0, httpapi.Read{})
@@ -240,6 +238,14 @@ func changed(v *httpapi.ConfigVersion) string {
 		what += fmt.Sprintf(", as at version %d", v.RolledBackTo)
 	}
 	return what
+}
+
+// somebody returns who acts, for a history: user@host, or "" with --user, as the service knows that itself.
+func (a *asking) somebody() string {
+	if a.user != "" {
+		return ""
+	}
+	return whoami()
 }
 
 // whoami returns user@host.

@@ -220,7 +220,7 @@ func decided(err error, what, name string) error {
 }
 
 func transfer(g *globals) *cobra.Command {
-	to := ""
+	to, by := "", ""
 	c := g.command(&cobra.Command{
 		Use:   "transfer NAME --to ID",
 		Short: "Make a candidate the leader",
@@ -232,7 +232,7 @@ says who has done this.`,
 			if to == "" {
 				return usageError(a.c, errors.New("--to is missing: the candidate that shall lead"))
 			}
-			got, err := a.Transfer(ctx, args[0], to)
+			got, err := a.Transfer(ctx, args[0], to, cmp.Or(by, a.somebody()))
 			if err != nil {
 				return decided(err, "transfer election %q", args[0])
 			}
@@ -243,5 +243,6 @@ says who has done this.`,
 		}),
 	})
 	c.Flags().StringVar(&to, "to", "", "the candidate that shall lead")
+	c.Flags().StringVar(&by, "by", "", byUsage)
 	return c
 }

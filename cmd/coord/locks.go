@@ -228,17 +228,9 @@ func (a *asking) history(all []httpapi.Tenure) {
 		if t.Until != nil {
 			until = stamp(*t.Until)
 		}
-		rows = append(rows, []string{plain(t.Owner), decimal(t.Token), stamp(t.Since), until, t.Ended, author(t.By)})
+		rows = append(rows, []string{plain(t.Owner), decimal(t.Token), stamp(t.Since), until, t.Ended, plain(t.By)})
 	}
 	a.section(rows)
-}
-
-// author says who has broken a lock. "world" is the principal of those who haven't said who they are.
-func author(by string) string {
-	if by == "world" {
-		return "anonymous"
-	}
-	return plain(by)
 }
 
 // section prints a table that is not the first, unless it has only its head.
@@ -250,7 +242,7 @@ func (a *asking) section(rows [][]string) {
 }
 
 func breakLock(g *globals) *cobra.Command {
-	yes, token := false, uint64(0)
+	yes, token, by := false, uint64(0), ""
 	c := g.command(&cobra.Command{
 		Use:   "break NAME [-y]",
 		Short: "Take a lock from its holder",
@@ -266,7 +258,7 @@ delayed.`,
 			}
 			ctx, cancel := context.WithTimeout(ctx, a.timeout)
 			defer cancel()
-			b, err := a.Break(ctx, args[0], op.Zxid(token))
+			b, err := a.Break(ctx, args[0], op.Zxid(token), cmp.Or(by, a.somebody()))
 			if err != nil {
 				return seeing(failed(err, "break lock %q", args[0]), "coord locks show "+shellQuote(args[0]), op.NotHolder)
 			}
@@ -280,8 +272,12 @@ delayed.`,
 	})
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "don't ask at a terminal")
 	c.Flags().Uint64Var(&token, "token", 0, "only if it is held with this token")
+	c.Flags().StringVar(&by, "by", "", byUsage)
 	return c
 }
+
+// byUsage is the help for --by.
+const byUsage = "who does this, for the history; without it, --user, or you at this machine"
 
 func acquireLock(g *globals) *cobra.Command {
 	var shared bool

@@ -181,14 +181,14 @@ echo $!
 echo $COORD_FENCING_TOKEN
 while :; do sleep 0.05; done`)
 	grandchild, token := r.pid(), r.line()
-	if code, text, _ := c.members[0].do(t.Context(), "DELETE", "/v1/locks/nightly?force", "", nil); code != 200 {
+	if code, text, _ := c.members[0].do(t.Context(), "DELETE", "/v1/locks/nightly?force&by=ops", "", nil); code != 200 {
 		t.Fatalf("not broken: %d %s", code, text)
 	}
 	out, code := r.ends()
 	if code != 123 || out != "told\n" || alive(grandchild) {
 		t.Errorf("exit code %d, said %q, the grandchild lives: %t\n%s", code, out, alive(grandchild), &r.errs)
 	}
-	for _, w := range []string{`lock "nightly" was lost while sh ran`, "any more: broken by world", "see: coord locks show nightly"} {
+	for _, w := range []string{`lock "nightly" was lost while sh ran`, "any more: broken by ops", "see: coord locks show nightly"} {
 		if !strings.Contains(r.errs.String(), w) {
 			t.Errorf("it doesn't say %q:\n%s", w, &r.errs)
 		}

@@ -167,10 +167,14 @@ func (c *Client) Release(ctx context.Context, name string, token op.Zxid, w Writ
 	return decode[Grant](c.Do(ctx, w.once(http.MethodDelete, namedIn(locksURL, name, ""), tokenQuery(token))))
 }
 
-// Break takes a lock from its holder: of that token, or with 0 from whoever that is.
-func (c *Client) Break(ctx context.Context, name string, token op.Zxid) (*Broken, error) {
+// Break takes a lock from its holder: of that token, or with 0 from whoever that is. The history says that by has done
+// it, or with "" whoever the credentials say.
+func (c *Client) Break(ctx context.Context, name string, token op.Zxid, by string) (*Broken, error) {
 	q := tokenQuery(token)
 	q.Set("force", "")
+	if by != "" {
+		q.Set("by", by)
+	}
 	return decode[Broken](c.Do(ctx, Write{}.once(http.MethodDelete, namedIn(locksURL, name, ""), q)))
 }
 
@@ -195,7 +199,11 @@ func (c *Client) Resign(ctx context.Context, name string, w Write) (*Answer, err
 	return c.Do(ctx, w.once(http.MethodDelete, namedIn(electionsURL, name, ""), url.Values{}))
 }
 
-// Transfer makes another candidate the leader.
-func (c *Client) Transfer(ctx context.Context, name, to string) (*Answer, error) {
-	return c.Do(ctx, Write{}.once(http.MethodPost, namedIn(electionsURL, name, "/transfer"), url.Values{"to": {to}}))
+// Transfer makes another candidate the leader. The history says who has done it as with Break.
+func (c *Client) Transfer(ctx context.Context, name, to, by string) (*Answer, error) {
+	q := url.Values{"to": {to}}
+	if by != "" {
+		q.Set("by", by)
+	}
+	return c.Do(ctx, Write{}.once(http.MethodPost, namedIn(electionsURL, name, "/transfer"), q))
 }

@@ -365,7 +365,7 @@ func broken(ctx context.Context, c Conn, i *Info, token op.Zxid, by string) (*Co
 	}
 	at := slices.IndexFunc(all, func(h Contender) bool { return token == 0 || h.Token == token })
 	if at < 0 {
-		return nil, &op.Error{Code: op.NotHolder, Outcome: op.Decided, Path: i.Dir, Detail: "nobody holds " + i.Dir + " so"}
+		return nil, &op.Error{Code: op.NotHolder, Outcome: op.Decided, Path: i.Dir, Detail: notHeldBy(i, token)}
 	}
 	h := all[at]
 	record, err := recordOf(ctx, c, i.Dir, h.Token)
@@ -378,4 +378,12 @@ func broken(ctx context.Context, c Conn, i *Info, token op.Zxid, by string) (*Co
 		err = (&line{conn: c, dir: i.Dir}).notHeld(ctx, h.Token, record)
 	}
 	return &h, err
+}
+
+// notHeldBy says that nobody holds a lock, or that nobody does with that token.
+func notHeldBy(i *Info, token op.Zxid) string {
+	if token == 0 || len(i.Holders) == 0 {
+		return "nobody holds " + i.Dir
+	}
+	return fmt.Sprintf("nobody holds %s with token %d, but %s does with token %d", i.Dir, token, i.Holders[0].Owner, i.Holders[0].Token)
 }
