@@ -39,7 +39,7 @@ var codes = map[op.Code]advice{
 	op.LockHeld:             {exitConflict, "wait for it, or try again later"},
 	op.NotHolder:            {exitConflict, "acquire it first; somebody else stands before you"},
 	op.NotLeaderCandidate:   {exitConflict, "campaign first"},
-	op.MixedDialect:         {exitConflict, "use another name, or the client whose nodes stand in the directory"},
+	op.MixedDialect:         {exitConflict, "use another name, or this one as what it is in use as"},
 	op.Superseded:           {exitConflict, "stop acting in this session here: it continues elsewhere"},
 	op.OutOfOrder:           {exitConflict, "send the session's requests in the order of their numbers"},
 	op.BadVersion:           {exitConflict, "coord get {path} --stat"},

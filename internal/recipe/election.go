@@ -233,7 +233,7 @@ func (e *Election) outranked(ctx context.Context, p *place) (bool, error) {
 	}
 	if other := i.foreign(); other != "" {
 		if e.c.Priority != 0 {
-			return false, mixed(e.dir, other)
+			return false, unranked(e.dir, other)
 		}
 		return false, nil
 	}
@@ -248,6 +248,14 @@ func (i *Info) foreign() string {
 		}
 	}
 	return ""
+}
+
+// unranked is the error where the order of candidates would have to be another one than that in which they came.
+func unranked(dir, other string) error {
+	return &op.Error{
+		Code: op.MixedDialect, Outcome: op.Decided, Path: dir,
+		Detail: fmt.Sprintf("%s is in use by a client that knows no priorities and no transfer: %q stands there", dir, other),
+	}
 }
 
 func (e *Election) occupied(cause error) error {
@@ -355,7 +363,7 @@ func Transfer(ctx context.Context, c Conn, name, to, by string) error {
 	}
 	line := append(slices.Clone(i.Holders), i.Waiters...)
 	if other := (&Info{Waiters: line}).foreign(); other != "" {
-		return mixed(i.Dir, other)
+		return unranked(i.Dir, other)
 	}
 	at := slices.IndexFunc(line, func(c Contender) bool { return c.Owner == to })
 	switch {

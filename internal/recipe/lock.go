@@ -217,13 +217,9 @@ func stranger(p *place, kin string) string {
 }
 
 func mixed(dir, other string) error {
-	why := "a name that no recipe gives"
-	if f := family(other); f != "" {
-		why = "of " + f
-	}
 	return &op.Error{
 		Code: op.MixedDialect, Outcome: op.Decided, Path: dir,
-		Detail: fmt.Sprintf("in %s stands %q, %s, and doesn't go with this", dir, other, why),
+		Detail: fmt.Sprintf("%s is in use as %s, which doesn't go with this: %q stands there", dir, use(other), other),
 	}
 }
 

@@ -88,6 +88,24 @@ func family(name string) string {
 	}
 }
 
+// use says, for people, what a directory is used as in which that name stands.
+func use(name string) string {
+	switch f := family(name); f {
+	case "curator-mutex":
+		return "an exclusive lock"
+	case "curator-rw":
+		return "a lock of readers and writers"
+	case "curator-latch":
+		return "an election"
+	case "kazoo":
+		return "a lock of kazoo's"
+	case "":
+		return "something that isn't a recipe's"
+	default:
+		return fmt.Sprintf("a semaphore of %d", fsm.Slots(name))
+	}
+}
+
 // slotsOf returns "slotN" if that is what the name's mark says, else "".
 func slotsOf(name string) string {
 	if n := fsm.Slots(name); n > 0 {
