@@ -99,9 +99,7 @@ Exit code 4: it would lead out of --min to --max. Nothing was changed.`,
 
 // numberFlagError is about negative numbers, which look like flags.
 func numberFlagError(c *cobra.Command, err error) error {
-	e := usageError(c, err).(*exitError)
-	e.why = "a negative number stands behind --, such as: " + c.CommandPath() + " seats -- -1"
-	return e
+	return dashError(c, err, "a negative number stands behind --, such as: "+c.CommandPath()+" seats -- -1")
 }
 
 func setCounter(g *globals) *cobra.Command {

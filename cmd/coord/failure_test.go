@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"regexp"
 	"testing"
@@ -16,5 +17,9 @@ func TestClientFailed(t *testing.T) {
 		if err.next == "" || goNames.MatchString(err.next) || err.code != codes[code].exit {
 			t.Errorf("%v: exit %d, next: %s", code, err.code, err.next)
 		}
+	}
+	late := clientFailed(&op.Error{Code: op.Timeout, Detail: "not done: " + context.DeadlineExceeded.Error()}, "do it").(*exitError)
+	if late.why != "timeout: not done: gave up when --timeout was over" {
+		t.Errorf("out of time: %s", late.why)
 	}
 }

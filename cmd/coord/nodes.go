@@ -174,10 +174,7 @@ Exit code 4: the condition doesn't hold. Nothing was changed.`,
 
 // valueFlagError is about values that begin with a dash, which look like flags.
 func valueFlagError(c *cobra.Command, err error) error {
-	return &exitError{
-		code: exitUsage, err: err, next: c.CommandPath() + " --help",
-		why: "a value that begins with - stands behind --, such as: " + c.CommandPath() + " /x -- -5",
-	}
+	return dashError(c, err, "a value that begins with - stands behind --, such as: "+c.CommandPath()+" /x -- -5")
 }
 
 // missingParent says what helps if a node can't be created because its parent is missing.

@@ -30,7 +30,7 @@ func newRoot(io stdio) *cobra.Command {
 	root.SetIn(io.in)
 	root.SetOut(io.out)
 	root.SetErr(io.err)
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usageError(c, err) })
+	root.SetFlagErrorFunc(flagError)
 	root.AddGroup(&cobra.Group{ID: "server", Title: "Run the service:"}, &cobra.Group{ID: "client", Title: "Use it:"},
 		&cobra.Group{ID: "other", Title: "Other:"})
 	root.SetHelpCommandGroupID("other")

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/coord-kv/coord/coord"
 	"github.com/coord-kv/coord/internal/child"
@@ -105,7 +106,7 @@ func (a *asking) noteTTL(asked, granted time.Duration) {
 func (g *globals) wrapper(c *cobra.Command) *cobra.Command {
 	c.Args, c.PreRunE, c.RunE = g.wrapped(programArgs), g.wrapped(c.PreRunE), g.wrapped(c.RunE)
 	c.DisableFlagsInUseLine = true
-	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return asWrapper(usageError(c, err)) })
+	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return asWrapper(flagError(c, err)) })
 	return g.command(c)
 }
 
@@ -180,7 +181,7 @@ func programArgs(c *cobra.Command, args []string) error {
 // signalled is why a command was interrupted.
 type signalled struct{ syscall.Signal }
 
-func (s signalled) Error() string { return "interrupted (" + s.Signal.String() + ")" }
+func (s signalled) Error() string { return "interrupted by " + unix.SignalName(s.Signal) }
 
 // untilSignal returns a context that ends with the first of these signals.
 func untilSignal(ctx context.Context, signals ...os.Signal) (context.Context, func()) {
@@ -243,7 +244,7 @@ func notReached(err error, what string) error {
 // clientFailed makes an error of the Go client the error of a command.
 func clientFailed(err error, what string, args ...any) error {
 	out := &exitError{code: exitOther, err: fmt.Errorf("couldn't "+what, args...), next: nobodyThere}
-	out.why = strings.ReplaceAll(err.Error(), "\n", " ")
+	out.why = strings.NewReplacer("\n", " ", context.DeadlineExceeded.Error(), "gave up when --timeout was over").Replace(err.Error())
 	e, ok := errors.AsType[*op.Error](err)
 	switch {
 	case ok:

@@ -289,7 +289,7 @@ func TestLockSignals(t *testing.T) {
 	waiter := c.command("lock", "nightly", "-v", "--", "true")
 	waiting := waitFor(t, c, `"position":1`)
 	waiter.cmd.Process.Signal(syscall.SIGTERM)
-	waiter.says(128+15, "gave up waiting", "interrupted (terminated)")
+	waiter.says(128+15, "gave up waiting", "interrupted by SIGTERM")
 	if !strings.Contains(waiting, ":"+strconv.Itoa(waiter.cmd.Process.Pid)) {
 		t.Errorf("the waiter has no name: %s", waiting)
 	}
