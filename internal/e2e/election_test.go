@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -104,6 +105,10 @@ func TestElectionExample(t *testing.T) {
 	build := exec.Command("go", "build", "-o", example, "github.com/coord-kv/coord/docs/examples/election")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
+	}
+	out, err := exec.Command(example, "a").CombinedOutput()
+	if e, ok := errors.AsType[*exec.ExitError](err); !ok || e.ExitCode() != 2 || !strings.Contains(string(out), `unexpected argument "a"`) {
+		t.Errorf("with an argument: %v\n%s", err, out)
 	}
 	a := run(t, env, example, "-name", "a", "-ttl", "15s", "-every", "3s")
 	a.says("a: leads")

@@ -23,6 +23,11 @@ func main() {
 	ttl := flag.Duration("ttl", 10*time.Second, "how long it may be silent before another one leads")
 	every := flag.Duration("every", time.Second, "how often the leader writes")
 	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "unexpected argument %q; how this one is called is said by -name\n", flag.Arg(0))
+		flag.Usage()
+		os.Exit(2)
+	}
 	if *name == "" {
 		*name = fmt.Sprint("p", os.Getpid())
 	}
