@@ -116,6 +116,9 @@ func (c *call) owned(id op.SessionID, at op.Level) (fsm.Session, error) {
 	hash, ok := hashSecret(c.header("Coord-Session-Secret"))
 	if !ok || subtle.ConstantTimeCompare(hash[:], s.Secret[:]) != 1 {
 		c.s.metrics.authFailures.WithLabelValues("bad_session_secret").Inc()
+		if c.header("Coord-Session-Secret") == "" {
+			return fsm.Session{}, op.Errorf(op.Unauthenticated, "Coord-Session-Secret is missing: the secret of session %s", id)
+		}
 		return fsm.Session{}, op.Errorf(op.Unauthenticated, "Coord-Session-Secret is not the secret of session %s", id)
 	}
 	return s, nil

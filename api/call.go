@@ -231,7 +231,7 @@ func (c *call) bodyLimit() (int64, error) {
 	limit := c.s.stateLimits(c.r.Context()).RequestBytes
 	switch c.route.body {
 	case noBody:
-		return 0, op.Errorf(op.BadRequest, "%s has no body here", c.r.Method)
+		return 0, op.Errorf(op.BadRequest, "%s has no body here; parameters stand in the URL, behind a ?", c.r.Method)
 	case jsonBody:
 		limit *= 2 // escapes and base64
 	}

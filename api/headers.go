@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coord-kv/coord/internal/near"
 	"github.com/coord-kv/coord/op"
 )
 
@@ -39,7 +40,11 @@ var ownHeaders = []string{
 func (c *call) checkHeaders() {
 	for name := range c.r.Header {
 		if strings.HasPrefix(name, "Coord-") && !slices.Contains(ownHeaders, name) {
-			c.q.faults.unknown(name, "there is no such header in requests")
+			reason := "there is no such header in requests"
+			if meant := near.Nearest(name, ownHeaders); meant != "" {
+				reason += "; did you mean " + meant + "?"
+			}
+			c.q.faults.unknown(name, "%s", reason)
 		}
 	}
 }
