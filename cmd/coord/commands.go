@@ -23,6 +23,9 @@ func addClient(root *cobra.Command, io stdio) {
 	root.AddCommand(newContext(g), newDocs(io))
 	for _, c := range root.Commands() {
 		c.SuggestFor = elsewhere[c.Name()]
+		for _, sub := range c.Commands() {
+			sub.SuggestFor = elsewhere[sub.Name()]
+		}
 	}
 	root.TraverseChildren = true
 	g.addTo(root)
@@ -42,7 +45,7 @@ func meant(c *cobra.Command, word string) []string {
 // elsewhere are words by which other services' commands do what the command of that name does.
 var elsewhere = map[string][]string{
 	"set":      {"put", "write", "update"},
-	"rm":       {"del", "delete", "remove", "deleteall"},
+	"rm":       {"del", "delete", "remove", "deleteall", "unset"},
 	"get":      {"read", "cat"},
 	"ls":       {"list", "children"},
 	"create":   {"mk", "mkdir", "touch", "add"},

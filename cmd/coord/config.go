@@ -99,7 +99,7 @@ see the exit code of what it is given, so keep the assignments first, as below.`
 				return failed(err, "get the configuration of %s", args[0])
 			}
 			if unwritten(x) {
-				return a.noConfig(ctx, args[0])
+				return a.noConfig(ctx, args[0], "configuration")
 			}
 			if len(args) == 1 {
 				return a.printConfig(x)
@@ -133,9 +133,9 @@ func unwritten(x *httpapi.AppConfig) bool { return x.Version == 0 && len(x.Value
 
 // noConfig is the error that nobody has written a configuration. Its name may be misspelt, so those that there are are
 // looked at.
-func (a *asking) noConfig(ctx context.Context, app string) error {
+func (a *asking) noConfig(ctx context.Context, app, what string) error {
 	e := &exitError{
-		code: exitNotFound, err: fmt.Errorf("there is no configuration of %s", app), why: "nobody has written one",
+		code: exitNotFound, err: fmt.Errorf("there is no %s of %s", what, app), why: "nobody has written one",
 		next: "coord config ls",
 	}
 	if l, err := a.Configs(ctx, a.read()); err == nil {
@@ -313,9 +313,10 @@ func configRm(g *globals) *cobra.Command {
 
 func configHistory(g *globals) *cobra.Command {
 	return g.command(&cobra.Command{
-		Use:     "history APP [KEY]",
-		Short:   "List the versions that are kept, or those that have changed a key",
-		Long:    "List the versions that are kept, the newest first: 100, or 4 MiB of values. With KEY, those that have changed it.",
+		Use:   "history APP [KEY]",
+		Short: "List the versions that are kept, or those that have changed a key",
+		Long: "List the versions that are kept, the newest first: 100, or 4 MiB of values. With KEY, those that have changed it.\n" +
+			"Exit code 3: there is none.",
 		Example: "  coord config history shop\n  coord config history shop limit",
 		Args:    appArgs(0, 1, ""),
 		RunE: g.asks(func(ctx context.Context, a *asking, args []string) error {
@@ -326,6 +327,16 @@ func configHistory(g *globals) *cobra.Command {
 			h, err := a.ConfigHistory(ctx, args[0], key, a.read())
 			if err != nil {
 				return failed(err, "list the versions of %s", args[0])
+			}
+			switch {
+			case len(h.Versions) > 0:
+			case key != "":
+				return &exitError{
+					code: exitNotFound, err: fmt.Errorf("no version of %s has changed key %q", args[0], key),
+					why: "of those that are kept", next: "coord config history " + shellQuote(args[0]),
+				}
+			default:
+				return a.noConfig(ctx, args[0], "history")
 			}
 			if a.output == "json" {
 				a.out.json(h.Body)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/coord-kv/coord/coord/config"
 	"github.com/coord-kv/coord/internal/settings"
+	"github.com/coord-kv/coord/op"
 )
 
 func configDiff(g *globals) *cobra.Command {
@@ -32,7 +33,7 @@ FROM the version before. A word that is a number is a version.`,
 			}
 			d, err := a.ConfigDiff(ctx, args[0], key, n[0], n[1], a.read())
 			if err != nil {
-				return failed(err, "compare versions of %s", args[0])
+				return seeing(failed(err, "compare versions of %s", args[0]), "coord config history "+shellQuote(args[0]), op.NoNode)
 			}
 			if a.output == "json" {
 				a.out.json(d.Body)

@@ -287,7 +287,7 @@ func (s *supply) written(ctx context.Context, x *httpapi.AppConfig) error {
 	}
 	limited, cancel := context.WithTimeout(ctx, s.a.timeout)
 	defer cancel()
-	e := s.a.noConfig(limited, s.app).(*exitError)
+	e := s.a.noConfig(limited, s.app, "configuration").(*exitError)
 	if s.require {
 		e.code = exitWrapper
 		return e

@@ -149,7 +149,7 @@ func (o *devOptions) welcome(io stdio) {
   data     %[5]s
 %[6]s
 Try:
-  curl -X PUT %[4]s/v1/nodes/app/greeting?parents -d hello
+  curl -X PUT '%[4]s/v1/nodes/app/greeting?parents' -d hello
   curl %[4]s/v1/nodes/app/greeting
   curl -N -H 'Accept: text/event-stream' %[4]s/v1/watch/app      (leave it open and write again)
   coord lock nightly -- sleep 5                                  (and the same in another terminal)
