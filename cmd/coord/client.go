@@ -88,6 +88,9 @@ func (g *globals) prepare(c *cobra.Command) error {
 	if err := g.check(c); err != nil {
 		return usageError(c, err)
 	}
+	if _, set := os.LookupEnv("COORD_PASSWORD"); g.user != "" && g.password == "" && !set {
+		g.note("COORD_PASSWORD is not set: %s comes with an empty password", plain(g.user)) // who is another one than with a password
+	}
 	return nil
 }
 

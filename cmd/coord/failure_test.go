@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"testing"
+	"time"
 
 	"github.com/coord-kv/coord/op"
 )
@@ -21,5 +22,15 @@ func TestClientFailed(t *testing.T) {
 	late := clientFailed(&op.Error{Code: op.Timeout, Detail: "not done: " + context.DeadlineExceeded.Error()}, "do it").(*exitError)
 	if late.why != "timeout: not done: gave up when --timeout was over" {
 		t.Errorf("out of time: %s", late.why)
+	}
+}
+
+// TestOutOfTouch: a command that stood still doesn't blame the service.
+func TestOutOfTouch(t *testing.T) {
+	if got := outOfTouch(-5 * time.Second).Error(); !regexp.MustCompile(`service could not be reached.* soon$`).MatchString(got) {
+		t.Errorf("in time: %s", got)
+	}
+	if got := outOfTouch(time.Minute).Error(); !regexp.MustCompile(`stood still.* by now$`).MatchString(got) {
+		t.Errorf("too late: %s", got)
 	}
 }

@@ -327,6 +327,15 @@ func (w *wrapFlags) run(ctx context.Context, a *asking, s *coord.Session, t tenu
 	return nil
 }
 
+// outOfTouch is why a program is stopped that long after its session could be proven alive. It is stopped before, unless
+// this very process stood still.
+func outOfTouch(late time.Duration) error {
+	if late > time.Second {
+		return errors.New("this command stood still, or the machine slept, for so long that somebody else may have it by now")
+	}
+	return errors.New("the service could not be reached for so long that somebody else may get it soon")
+}
+
 // guard stops the program when the tenure is lost; and, while the session can't be proven alive, so early that nothing of
 // the program runs any more when it may be another's. It returns when there is nothing more to do.
 func (w *wrapFlags) guard(s *coord.Session, held context.Context, p *child.Process) {
@@ -334,8 +343,7 @@ func (w *wrapFlags) guard(s *coord.Session, held context.Context, p *child.Proce
 	for {
 		spare := time.Until(s.ValidUntil()) - reserve
 		if spare <= 0 {
-			why := fmt.Errorf("the service could not be reached for so long that somebody else may get it soon")
-			p.Stop(why, time.Until(s.ValidUntil()))
+			p.Stop(outOfTouch(-spare-reserve), time.Until(s.ValidUntil()))
 			return
 		}
 		again := time.NewTimer(spare)
