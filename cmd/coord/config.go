@@ -215,6 +215,12 @@ func (o *committing) commit(ctx context.Context, a *asking, app string, x httpap
 		}
 		w.Version, w.IfMatch, x.Absent = nil, now.ETag(), now.ETag() == ""
 	}
+	before := int64(-1) // not known
+	if a.output != "json" && !a.quiet {
+		if now, err := a.AppConfig(ctx, app, 0, httpapi.Read{}); err == nil {
+			before = now.Version
+		}
+	}
 	v, err := a.ChangeConfig(ctx, app, x, w)
 	if err != nil {
 		out := failed(err, "change the configuration of %s", app).(*exitError)
@@ -226,6 +232,8 @@ func (o *committing) commit(ctx context.Context, a *asking, app string, x httpap
 	switch {
 	case a.output == "json":
 		a.out.json(v.Body)
+	case v.Version == before:
+		a.out.line("%s version %d: nothing to change", app, v.Version)
 	case !a.quiet:
 		a.out.line("%s version %d: %s", app, v.Version, changed(v))
 	}
