@@ -129,10 +129,13 @@ func (o *popFlags) run(ctx context.Context, a *asking, args []string) error {
 
 func (o *popFlags) take(ctx context.Context, a *asking, s *coord.Session, name string) (*queue.Item, error) {
 	q := queue.New(s, name)
-	if o.try {
+	if o.try || a.verbose || isTerminal(a.io.err) {
 		limited, cancel := context.WithTimeout(ctx, a.timeout)
 		defer cancel()
-		return q.TryReceive(limited)
+		if x, err := q.TryReceive(limited); o.try || !errors.Is(err, queue.ErrEmpty) {
+			return x, err
+		}
+		a.note("waiting for an item of queue %q", name) // a person can't tell it from a program that hangs
 	}
 	limited, cancel := o.limited(ctx, a)
 	defer cancel()

@@ -25,6 +25,7 @@ func TestQueueConsumerKilled(t *testing.T) {
 		t.Errorf("the last one got %q, and ended with %d", out, code)
 	}
 	c.command("queue", "pop", "jobs", "--try", "--", "cat").says(124, "has nothing to be had")
+	c.command("queue", "pop", "jobs", "-v", "--wait", "1s").says(3, `waiting for an item of queue "jobs"`, "has nothing to be had")
 }
 
 // TestItemLost: if the item is taken away while a program works on it, that is told.
