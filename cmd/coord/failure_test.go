@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coord-kv/coord/coord"
+	"github.com/coord-kv/coord/coord/lock"
 	"github.com/coord-kv/coord/op"
 )
 
@@ -32,5 +34,18 @@ func TestOutOfTouch(t *testing.T) {
 	}
 	if got := outOfTouch(time.Minute).Error(); !regexp.MustCompile(`stood still.* by now$`).MatchString(got) {
 		t.Errorf("too late: %s", got)
+	}
+}
+
+// TestHeldBy: of a semaphore it is said how many hold it.
+func TestHeldBy(t *testing.T) {
+	at := time.Now().Add(time.Hour) // so that it is held for 0s
+	two := &lock.HeldError{Info: &lock.Info{Holders: []coord.Contender{{Owner: "a", Token: 3, Since: at}, {Owner: "b", Token: 4, Since: at}}}}
+	if got := heldBy(two); got != "is held by a for 0s, token 3, and by 1 more" {
+		t.Error(got)
+	}
+	two.Info.Holders = two.Info.Holders[:1]
+	if got := heldBy(two); got != "is held by a for 0s, token 3" {
+		t.Error(got)
 	}
 }

@@ -250,7 +250,11 @@ func heldBy(h *lock.HeldError) string {
 	c, ok := h.Holder()
 	switch {
 	case ok:
-		return fmt.Sprintf("is held by %s for %s, token %d", c.Owner, age(time.Since(c.Since)), c.Token)
+		more := ""
+		if n := len(h.Info.Holders); n > 1 {
+			more = fmt.Sprintf(", and by %d more", n-1)
+		}
+		return fmt.Sprintf("is held by %s for %s, token %d%s", c.Owner, age(time.Since(c.Since)), c.Token, more)
 	case h.Info != nil && h.Info.Delayed != nil:
 		d := h.Info.Delayed
 		return fmt.Sprintf("was lost by %s, token %d, and is closed to others until %s (--delay)", d.Owner, d.Token, stamp(d.Until))
