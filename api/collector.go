@@ -83,6 +83,7 @@ func (c *collector) describeStatus() {
 	}
 	counter("raft_leader_changes_total", "Leader changes seen by this member.", func(s *op.Status) uint64 { return s.LeaderChanges })
 	counter("wal_written_bytes_total", "Bytes appended to the WAL.", func(s *op.Status) uint64 { return s.LogWritten })
+	counter("high_sequences_total", "Sequence nodes created with a number that is near 2^31, or above.", func(s *op.Status) uint64 { return s.HighSequences })
 	counter("sessions_opened_total", "Sessions and leases opened through this member.", func(s *op.Status) uint64 { return s.SessionsOpened })
 }
 

@@ -38,6 +38,9 @@ func (m *Machine) create(c *caller, x *op.Create) op.Result {
 	}
 	n := m.newChild(c, x)
 	m.add(path, n)
+	if x.Sequence && path[len(path)-digits:] >= highSequence {
+		m.done.High = append(m.done.High, path)
+	}
 	return op.Result{Path: path, Stat: n.stat()}
 }
 
@@ -113,6 +116,9 @@ func finalPath(x *op.Create, parent *node, fresh bool) (string, *op.Error) {
 	}
 	return x.Path + ordinal(number), nil
 }
+
+// highSequence is op.HighSequence as it stands in a name.
+var highSequence = ordinal(op.HighSequence)
 
 // ordinal returns the ten digits of a sequence number.
 func ordinal(number uint64) string {

@@ -70,6 +70,7 @@ type Applied struct {
 	Events   []op.Event      // in the order in which they happened; those of one request are neighbours and have its zxid
 	Sessions []SessionChange // in order
 	Turns    []Turn          // in order
+	High     []string        // the paths of those sequence nodes whose number is op.HighSequence or above
 }
 
 // SessionChange tells the leader's tracker what has become of a session: it was opened, attached, given another timeout, or ended.
@@ -150,10 +151,10 @@ func (m *Machine) seal() {
 // atomically does f, and undoes all of it if f fails.
 func (m *Machine) atomically(f func() *op.Error) *op.Error {
 	m.seal()
-	saved, events, turns := m.state, len(m.done.Events), len(m.done.Turns)
+	saved, events, turns, high := m.state, len(m.done.Events), len(m.done.Turns), len(m.done.High)
 	err := f()
 	if err != nil {
-		m.state, m.done.Events, m.done.Turns = saved, m.done.Events[:events], m.done.Turns[:turns]
+		m.state, m.done.Events, m.done.Turns, m.done.High = saved, m.done.Events[:events], m.done.Turns[:turns], m.done.High[:high]
 	}
 	return err
 }

@@ -68,6 +68,8 @@ func TestSequenceEnds(t *testing.T) {
 		path    string
 	}{
 		{1<<30 - 1, "/s/n-1073741823"},
+		{op.HighSequence - 1, "/s/n-1932735275"},
+		{op.HighSequence, "/s/n-1932735276"},
 		{1<<31 - 1, "/s/n-2147483647"},
 		{1 << 31, "/s/n-2147483648"},
 		{op.MaxSequence, "/s/n-9999999999"},
@@ -77,7 +79,12 @@ func TestSequenceEnds(t *testing.T) {
 		m.lift("/s", n)
 		d.creates = c.creates
 		m.rest("/s", n)
-		res := m.Apply(&op.Batch{Requests: []*op.Request{create}}).Results[0]
+		undone := &op.Request{Op: &op.Txn{Then: []op.Op{create.Op, &op.Delete{Path: "/none", If: op.Always}}}}
+		done := m.Apply(&op.Batch{Requests: []*op.Request{undone, create}})
+		res, high := done.Results[1], c.path != "" && c.creates >= op.HighSequence
+		if high != (len(done.High) == 1 && done.High[0] == c.path) || !high && len(done.High) > 0 {
+			t.Errorf("after %d: said to be high are %v", c.creates, done.High)
+		}
 		if c.path == "" {
 			if res.Err == nil || res.Err.Code != op.SequenceExhausted {
 				t.Errorf("after %d: %+v", c.creates, res)

@@ -6,9 +6,10 @@ import "time"
 const (
 	MaxDepth     = 256
 	MaxPathBytes = 8192
-	MaxSequence  = 9_999_999_999 // ten digits: as far as text order is number order
-	MaxMetadata  = 4096          // bytes of a session's metadata
-	MaxLabel     = 512           // bytes of a session's name, of an identity, of a principal, of an idempotency key
+	HighSequence = 1 << 31 / 10 * 9 // from here on it is told: clients of ZooKeeper keep the number in 32 bits
+	MaxSequence  = 9_999_999_999    // ten digits: as far as text order is number order
+	MaxMetadata  = 4096             // bytes of a session's metadata
+	MaxLabel     = 512              // bytes of a session's name, of an identity, of a principal, of an idempotency key
 )
 
 // Limits are what Apply checks. They live in the replicated state and are changed by a logged command only: were they

@@ -42,6 +42,8 @@ type Status struct {
 	// has asked for it. Over all members, each is counted once.
 	SessionsOpened, SessionsClosed, SessionsExpired, SessionsKilled, SessionsTakenOver uint64
 
+	HighSequences uint64 // sequence nodes from HighSequence on, created since it started
+
 	History HistoryStatus // of what watches can resume from
 
 	Staleness time.Duration // upper bound of the state's age; negative if unknown

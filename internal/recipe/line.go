@@ -46,7 +46,7 @@ type contender struct {
 
 // remakeFrom is the sequence number from which on a line that is empty is deleted and made anew, which begins at 0
 // again: clients of ZooKeeper keep the number in 32 bits. It is changed by tests only.
-var remakeFrom uint64 = 1 << 31 / 10 * 9
+var remakeFrom uint64 = op.HighSequence
 
 // keeper is the node that keeps a lock after its holder: no sequence node, so it is in nobody's way but ours, and its
 // name sorts behind all numbers, so that clients which sort names take it for the last.

@@ -113,6 +113,9 @@ func (c *Core) announce(batch *op.Batch, done *fsm.Applied, zxid op.Zxid) {
 			c.cfg.Turned(t, batch.Wall, c.mine(batch, t.Request))
 		}
 	}
+	if len(done.High) > 0 {
+		c.noteHigh(done.High)
+	}
 	for _, r := range batch.Requests {
 		if x, ok := r.Op.(*op.Expire); ok {
 			c.lives.expired(x)
@@ -124,6 +127,26 @@ func (c *Core) announce(batch *op.Batch, done *fsm.Applied, zxid op.Zxid) {
 func (c *Core) mine(batch *op.Batch, request int) bool {
 	tag := batch.Requests[request].Tag
 	return tag.Member == c.cfg.Self && tag.Boot == c.cfg.Boot
+}
+
+// high counts the sequence nodes whose numbers clients with 32 bits soon can't count beyond.
+type high struct {
+	count uint64
+	told  uint64 // the clock when that was logged last
+}
+
+// highEvery is how often it is logged, in milliseconds: that somebody does something about it takes longer.
+const highEvery = 3_600_000
+
+// noteHigh takes note of the paths of such nodes.
+func (c *Core) noteHigh(paths []string) {
+	c.high.count += uint64(len(paths))
+	if c.high.told != 0 && c.now.Mono-c.high.told < highEvery {
+		return
+	}
+	c.high.told = max(c.now.Mono, 1)
+	c.cfg.Fact(Warn, "the sequence numbers of a directory come near 2^31, beyond which clients of ZooKeeper can't count: delete the "+
+		"directory while it is empty, or use another one", "path", paths[len(paths)-1])
 }
 
 // ends counts the sessions that were opened and ended by requests of this core.

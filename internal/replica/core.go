@@ -103,6 +103,7 @@ type Core struct {
 	reads    reads
 	lives    lives
 	ends     ends
+	high     high
 	digests  digests
 	halt     quarantine
 	vetting  vetting

@@ -22,8 +22,8 @@ func (c *Core) Status() op.Status {
 		Pending: len(c.requests.pending), PendingBytes: int64(c.requests.bytes), LeaderChanges: c.changes,
 		ReadOnly: c.digests.lowSpace(), Differs: c.halt.halted(), Differed: c.halt.times,
 		SessionsOpened: c.ends.opened, SessionsClosed: c.ends.closed, SessionsExpired: c.ends.expired, SessionsKilled: c.ends.killed,
-		SessionsTakenOver: c.ends.takenOver,
-		Staleness:         c.pub.info(op.Eventual, c.now.Mono).Staleness,
+		SessionsTakenOver: c.ends.takenOver, HighSequences: c.high.count,
+		Staleness: c.pub.info(op.Eventual, c.now.Mono).Staleness,
 	}
 	s.Ready, s.Reason = c.serves()
 	s.Members = c.members()
