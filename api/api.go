@@ -45,7 +45,8 @@ type Backend interface {
 	// ViewLater is View without the wait. It must be done at once for Eventual. Abandon is nil if done was called before
 	// ViewLater returned, and else true, as for DoLater.
 	ViewLater(o op.ReadOptions, done func(*fsm.View, op.ReadInfo, error)) (abandon func() bool)
-	// ViewNow is View as far as it needs no wait: ok is false if it does. It isn't for Eventual.
+	// ViewNow is View as far as it needs no wait: ok is false if it does. It isn't for Eventual,
+	// unless the member doesn't serve yet.
 	ViewNow(o op.ReadOptions) (v *fsm.View, info op.ReadInfo, err error, ok bool)
 	// Drive has what was handed to DoLater and ViewLater done now, on the caller's goroutine if it must be: without it
 	// that is done with what others ask for, or a moment later. The caller must hold no lock that done takes.

@@ -139,7 +139,9 @@ func (c *call) makeRoom() {
 	if c.counted {
 		c.s.requests.Add(-1)
 	}
-	c.s.bodies.Add(-c.held)
+	if c.held > 0 {
+		c.s.bodies.Add(-c.held)
+	}
 	c.counted, c.held, c.body = false, 0, nil
 }
 
@@ -355,9 +357,12 @@ func (c *call) view() (*fsm.View, error) {
 }
 
 func (c *call) viewAt(o op.ReadOptions) (*fsm.View, op.ReadInfo, error) {
-	ctx, cancel := c.withTimeout() // an eventual read waits, too, at a member that doesn't serve yet
-	defer cancel()
-	v, info, err := c.s.backend.View(ctx, o)
+	v, info, err, ok := c.s.backend.ViewNow(o)
+	if !ok { // even an eventual read waits at a member that doesn't serve yet
+		ctx, cancel := c.withTimeout()
+		defer cancel()
+		v, info, err = c.s.backend.View(ctx, o)
+	}
 	if err != nil {
 		return nil, info, readError(err)
 	}

@@ -264,7 +264,10 @@ func (m *member) ViewLater(o op.ReadOptions, done func(*fsm.View, op.ReadInfo, e
 }
 
 func (m *member) ViewNow(o op.ReadOptions) (*fsm.View, op.ReadInfo, error, bool) {
-	if o.Level != op.Eventual || o.MinZxid != 0 {
+	m.mu.Lock()
+	waits := o.Level != op.Eventual || o.MinZxid != 0 || m.behind(o)
+	m.mu.Unlock()
+	if waits {
 		return nil, op.ReadInfo{}, nil, false
 	}
 	v, info, err := m.View(context.Background(), o)

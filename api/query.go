@@ -18,7 +18,7 @@ import (
 // that a misspelt one is never ignored.
 type query struct {
 	params []param  // those that were taken are marked
-	few    [4]param // of which they are a part, if there are not more
+	few    [2]param // of which they are a part, if there are not more
 	faults faults
 	route  *route // whose parameters they are, for advice; nil if that is not known
 }
