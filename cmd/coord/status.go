@@ -90,8 +90,12 @@ func (r *report) print(a *asking) {
 	a.out.line("")
 	rows := [][]string{{"MEMBER", "ENDPOINT", "ROLE", "ZXID", "LAG", "VERSION", "STATE"}}
 	for _, v := range r.Members {
+		lag := "-" // of one that is down: what was sent to it last says nothing
+		if v.Zxid != "" || v.Up {
+			lag = fmt.Sprint(v.Lag)
+		}
 		rows = append(rows, []string{
-			dash(v.Name), dash(v.Endpoint), dash(v.Role), dash(v.Zxid), fmt.Sprint(v.Lag), dash(v.Version), v.State,
+			dash(v.Name), dash(v.Endpoint), dash(v.Role), dash(v.Zxid), lag, dash(v.Version), v.State,
 		})
 	}
 	a.out.table(rows)
