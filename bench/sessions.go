@@ -26,6 +26,7 @@ type idler interface {
 type idleSession interface {
 	ping() error
 	receive() error
+	close()
 }
 
 // leaser is a system with sessions that don't take a connection. lease opens so many, and returns what keeps them alive.
@@ -98,7 +99,12 @@ func connections(x idler, n int) (keep func(time.Time) error, stop func(), err e
 			return nil, nil, fmt.Errorf("session %d: %w", i, err)
 		}
 	}
-	return func(until time.Time) error { return keepAlive(sessions, sessionTimeout/3, until) }, func() {}, nil
+	stop = func() {
+		for _, s := range sessions {
+			s.close()
+		}
+	}
+	return func(until time.Time) error { return keepAlive(sessions, sessionTimeout/3, until) }, stop, nil
 }
 
 // keepAlive has each session give a sign of life once in every period, spread over it.
