@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -11,7 +12,7 @@ import (
 	"github.com/coord-kv/coord/internal/near"
 )
 
-// wanted says what a flag takes, by the name of its type. Those that check their values themselves say so themselves.
+// wanted says what a flag takes, by the name of its type.
 var wanted = map[string]string{
 	"bool":     "true or false",
 	"duration": "a duration, such as 30s or 1h30m",
@@ -25,11 +26,7 @@ func flagError(c *cobra.Command, err error) error {
 	e := usageError(c, err).(*exitError)
 	if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
 		f := bad.GetFlag()
-		want := wanted[f.Value.Type()]
-		if errors.Is(err, strconv.ErrRange) {
-			want = "a number that isn't so large"
-		}
-		if want != "" {
+		if want := wants(f.Value.Type(), bad.Unwrap()); want != "" {
 			e.err = fmt.Errorf("--%s %q: it is %s", f.Name, bad.GetValue(), want)
 		}
 	}
@@ -37,6 +34,19 @@ func flagError(c *cobra.Command, err error) error {
 		e.why = "did you mean --" + meant + "?"
 	}
 	return e
+}
+
+// wants says what a flag of that type takes, when the library found that its value isn't that; "" for the errors of flags
+// that check their values themselves, which say more.
+func wants(kind string, err error) string {
+	_, number := errors.AsType[*strconv.NumError](err)
+	switch {
+	case errors.Is(err, strconv.ErrRange):
+		return "a number that isn't so large"
+	case number, strings.HasPrefix(err.Error(), "time: "):
+		return wanted[kind]
+	}
+	return ""
 }
 
 // meantFlag returns the flag of c that is nearly called as one that c doesn't have, "" if there is none.
