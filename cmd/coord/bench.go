@@ -36,7 +36,8 @@ func newBench(g *globals) *cobra.Command {
 		Short: "Measure a cluster: writes, reads, watches and locks",
 		Long: `Measure a cluster over the Go client. Everything happens below a node of its own under /coord-bench, which is deleted
 at the end. What is measured is the cluster, the network and this program together: on one machine they share its
-processors, so only compare what was measured in the same way.`,
+processors, so only compare what was measured in the same way. The comparison with ZooKeeper and etcd, side by side, is a
+program of its own in the source: bench/, described in docs/performance.md.`,
 		Example: "  coord bench write\n  coord bench read --consistency eventual",
 	})
 	c.AddCommand(
@@ -45,6 +46,8 @@ processors, so only compare what was measured in the same way.`,
 		g.newBenchOf("watch", "Change a node, and wait until the last of all watchers knows", "--connections 20 --in-flight 500",
 			(*bench).watch),
 		g.newBenchOf("lock", "Take and release locks that nobody else wants", "--connections 16 --in-flight 1", (*bench).lock),
+		g.newBenchOf("handover", "Take and release one lock that all want, in turn", "--connections 32 --in-flight 1",
+			(*bench).handOver),
 	)
 	return c
 }
@@ -266,15 +269,25 @@ func (b *bench) freshness() coord.ReadOption {
 	return coord.Linearizable()
 }
 
-// lock has one session for each connection; each worker has a lock of its own.
+// lock has each worker take a lock of its own.
 func (b *bench) lock(ctx context.Context) (*tally, error) {
+	return b.locks(ctx, func(w int) string { return fmt.Sprintf("%s/lock%d", b.dir, w) })
+}
+
+// handOver has all workers take the same lock.
+func (b *bench) handOver(ctx context.Context) (*tally, error) {
+	return b.locks(ctx, func(int) string { return b.dir + "/lock" })
+}
+
+// locks has one session for each connection.
+func (b *bench) locks(ctx context.Context, name func(w int) string) (*tally, error) {
 	return b.loop(ctx, func(ctx context.Context, cl *coord.Client) (askOne, error) {
 		s, err := cl.Session(ctx, coord.Name("coord bench"))
 		if err != nil {
 			return nil, err
 		}
 		return func(ctx context.Context, w, _ int) error {
-			l, err := recipe.NewLock(s.Conn(), recipe.Spec{Name: fmt.Sprintf("%s/lock%d", b.dir, w)})
+			l, err := recipe.NewLock(s.Conn(), recipe.Spec{Name: name(w), Owner: fmt.Sprintf("worker %d", w)})
 			if err != nil {
 				return err
 			}

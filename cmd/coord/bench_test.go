@@ -8,7 +8,7 @@ import (
 // TestBench: each benchmark measures something, nothing fails, and nothing is left behind.
 func TestBench(t *testing.T) {
 	url := startMember(t)
-	for _, what := range []string{"write", "read", "watch", "lock"} {
+	for _, what := range []string{"write", "read", "watch", "lock", "handover"} {
 		r := execute(t.Context(), "", "bench", what, "-e", url, "-o", "json", "-q", "--duration", "50ms",
 			"--connections", "2", "--in-flight", "3", "--keys", "10", "--consistency", "bounded:1m")
 		var got struct {
