@@ -126,11 +126,6 @@ func (x *requestConn) Watch(_ context.Context, f watch.Filter, from op.Zxid) (re
 	return x.c.s.backend.Watch(f, from)
 }
 
-// Await watches, and then reads.
-func (x *requestConn) Await(ctx context.Context, f watch.Filter, from op.Zxid, o op.Op) (*op.Result, error) {
-	return recipe.AwaitBy(ctx, x, f, from, o)
-}
-
 // The polls of recipes answer with the state, not with events: nothing is lost when history is, so that is no error here.
 
 // pollReading is reading for what can be waited for: with ?since it is a state in which something that f matches has

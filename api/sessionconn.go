@@ -99,11 +99,6 @@ func (x *sessionConn) Watch(_ context.Context, f watch.Filter, from op.Zxid) (re
 	return &waiting{s, x}, nil
 }
 
-// Await watches, and then reads.
-func (x *sessionConn) Await(ctx context.Context, f watch.Filter, from op.Zxid, o op.Op) (*op.Result, error) {
-	return recipe.AwaitBy(ctx, x, f, from, o)
-}
-
 // waiting is a stream that keeps the session alive while it is waited for.
 type waiting struct {
 	*watch.Stream

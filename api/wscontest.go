@@ -131,11 +131,6 @@ func (x *contestConn) Watch(_ context.Context, f watch.Filter, from op.Zxid) (re
 	return &contestEvents{s, x.c.s.draining}, nil
 }
 
-// Await watches, and then reads.
-func (x *contestConn) Await(ctx context.Context, f watch.Filter, from op.Zxid, o op.Op) (*op.Result, error) {
-	return recipe.AwaitBy(ctx, x, f, from, o)
-}
-
 // contestEvents is a stream that is waited for until the server drains. The client's frames keep the session alive.
 type contestEvents struct {
 	*watch.Stream

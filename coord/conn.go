@@ -19,6 +19,8 @@ func (c *Client) Conn() recipe.Conn { return conn{c.tree} }
 
 type conn struct{ t tree }
 
+var _ recipe.Awaiter = conn{}
+
 func (c conn) Session() op.SessionID {
 	c.t.e.mu.Lock()
 	defer c.t.e.mu.Unlock()

@@ -202,7 +202,7 @@ func TestAwaitMissesNothing(t *testing.T) {
 			}
 		}()
 		for at := Zxid(100); at < 100+changes; {
-			res, err := c.Conn().Await(t.Context(), watch.Filter{Path: "/"}, at, &op.Get{Path: "/"})
+			res, err := conn{c.tree}.Await(t.Context(), watch.Filter{Path: "/"}, at, &op.Get{Path: "/"})
 			if err != nil || res.Zxid <= at {
 				t.Fatalf("after %d: %+v, %v", at, res, err)
 			}
@@ -210,7 +210,8 @@ func TestAwaitMissesNothing(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if _, err := c.Conn().Await(ctx, watch.Filter{Path: "/"}, 100+changes, &op.Get{Path: "/"}); err != ctx.Err() {
+		_, err := conn{c.tree}.Await(ctx, watch.Filter{Path: "/"}, 100+changes, &op.Get{Path: "/"})
+		if err != ctx.Err() {
 			t.Errorf("nothing happens, and the answer is %v", err)
 		}
 	})

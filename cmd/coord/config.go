@@ -201,7 +201,7 @@ func (o *committing) addTo(c *cobra.Command) {
 // commit makes a version, and says what it is.
 func (o *committing) commit(ctx context.Context, a *asking, app string, x httpapi.ConfigChange) error {
 	x.Author, x.Comment = cmp.Or(o.author, a.somebody()), o.comment
-	w := o.write(a.c)
+	w, before := o.write(a.c), int64(-1) // not known
 	if a.c.Flags().Changed("if-version") {
 		now, err := a.AppConfig(ctx, app, 0, httpapi.Read{})
 		if err != nil {
@@ -213,10 +213,8 @@ func (o *committing) commit(ctx context.Context, a *asking, app string, x httpap
 				why: fmt.Sprintf("version %d%s", now.Version, by(&now.ConfigVersion)), next: "coord config diff " + shellQuote(app),
 			}
 		}
-		w.Version, w.IfMatch, x.Absent = nil, now.ETag(), now.ETag() == ""
-	}
-	before := int64(-1) // not known
-	if a.output != "json" && !a.quiet {
+		w.Version, w.IfMatch, x.Absent, before = nil, now.ETag(), now.ETag() == "", now.Version
+	} else if a.output != "json" && !a.quiet {
 		if now, err := a.AppConfig(ctx, app, 0, httpapi.Read{}); err == nil {
 			before = now.Version
 		}

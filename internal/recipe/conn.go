@@ -7,7 +7,6 @@ package recipe
 
 import (
 	"context"
-	"errors"
 
 	"github.com/coord-kv/coord/op"
 	"github.com/coord-kv/coord/watch"
@@ -26,22 +25,29 @@ type Conn interface {
 	Read(ctx context.Context, o op.Op, ro op.ReadOptions) (*op.Result, error)
 	// Watch returns the changes after from that match f (its Auth is set by the Conn), going on over lost connections.
 	Watch(ctx context.Context, f watch.Filter, from op.Zxid) (Events, error)
-	// Await reads o, an operation that changes nothing, from a state that has a change after from that matches f (its Auth
-	// is set by the Conn). It waits for that, and may return for nothing, but never with an older state. See AwaitBy.
-	Await(ctx context.Context, f watch.Filter, from op.Zxid, o op.Op) (*op.Result, error)
 	// Context ends when the session is lost or can no longer be proven alive; its cause says which.
 	Context() context.Context
 }
 
-// AwaitBy is the Await of a Conn to which that costs no more than to watch and then to read.
-func AwaitBy(ctx context.Context, c Conn, f watch.Filter, from op.Zxid, o op.Op) (*op.Result, error) {
+// Awaiter is a Conn that can watch and read in one request.
+type Awaiter interface {
+	// Await reads o, an operation that changes nothing, from a state that has a change after from that matches f (its Auth
+	// is set by the Conn). It waits for that, and may return for nothing, but never with an older state.
+	Await(ctx context.Context, f watch.Filter, from op.Zxid, o op.Op) (*op.Result, error)
+}
+
+// await is the Await of any Conn: one that can't do it in one request watches, and then reads.
+func await(ctx context.Context, c Conn, f watch.Filter, from op.Zxid, o op.Op) (*op.Result, error) {
+	if a, ok := c.(Awaiter); ok {
+		return a.Await(ctx, f, from, o)
+	}
 	at := from
 	events, err := c.Watch(ctx, f, from)
 	if err == nil {
 		_, at, err = events.Next(ctx)
 		events.Close()
 	}
-	if err != nil && !errors.Is(err, &op.Error{Code: op.HistoryGone}) {
+	if ignoreGap(err) != nil {
 		return nil, err
 	}
 	return c.Read(ctx, o, op.ReadOptions{Level: op.Eventual, MinZxid: max(at, from)})

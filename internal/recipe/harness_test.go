@@ -224,10 +224,6 @@ func (c *conn) Read(_ context.Context, o op.Op, _ op.ReadOptions) (*op.Result, e
 	return &res, nil
 }
 
-func (c *conn) Await(ctx context.Context, f watch.Filter, from op.Zxid, o op.Op) (*op.Result, error) {
-	return AwaitBy(ctx, c, f, from, o)
-}
-
 func (c *conn) Watch(_ context.Context, f watch.Filter, from op.Zxid) (Events, error) {
 	s, err := c.w.history.Subscribe(f, from)
 	if err != nil {

@@ -182,7 +182,7 @@ func (l *line) stand(ctx context.Context, p *place) error {
 
 // await is stand once something within f has happened after p.zxid.
 func (l *line) await(ctx context.Context, p *place, f watch.Filter) error {
-	res, err := l.conn.Await(ctx, f, p.zxid, &op.Rank{Path: p.path})
+	res, err := await(ctx, l.conn, f, p.zxid, &op.Rank{Path: p.path})
 	return p.stands(res, err)
 }
 

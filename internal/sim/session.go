@@ -240,11 +240,6 @@ func (s *conn) Watch(_ context.Context, f watch.Filter, from op.Zxid) (recipe.Ev
 	return &events{conn: s, filter: f, pos: from}, nil
 }
 
-// Await watches, and then reads.
-func (s *conn) Await(ctx context.Context, f watch.Filter, from op.Zxid, o op.Op) (*op.Result, error) {
-	return recipe.AwaitBy(ctx, s, f, from, o)
-}
-
 // events is a watch that goes on at another member from where it was whenever its member fails or it feels like it.
 type events struct {
 	*conn

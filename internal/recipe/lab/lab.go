@@ -184,11 +184,6 @@ func (c *Conn) Watch(ctx context.Context, f watch.Filter, from op.Zxid) (recipe.
 	return &events{c, s}, nil
 }
 
-// Await watches, and then reads.
-func (c *Conn) Await(ctx context.Context, f watch.Filter, from op.Zxid, o op.Op) (*op.Result, error) {
-	return recipe.AwaitBy(ctx, c, f, from, o)
-}
-
 type events struct {
 	c *Conn
 	s *watch.Stream
